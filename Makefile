@@ -1,0 +1,59 @@
+# `make help` lists what there is. Everything runs inside .venv/, which is made on first use.
+PROFILE ?= quick
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export PYTHONUNBUFFERED := 1
+
+SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
+	--rerun-incomplete --nolock --retries 1 --quiet rules host
+
+.DEFAULT_GOAL := help
+.PHONY: help setup study test lab lint graph tables lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+setup: .venv/.ready ## make .venv/ with the locked dependencies
+
+# Written last, so that an interrupted set-up is done again.
+.venv/.ready: requirements.lock pyproject.toml
+	@echo "setting up .venv (torch and its libraries are a large download)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed, this is $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "python3 cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+study: setup ## fetch data and weights, run a profile, print its main table (PROFILE=quick, smoke, paper)
+	@flock --nonblock --conflict-exit-code 75 -o .venv/.study-$(PROFILE).lock $(SNAKEMAKE) \
+		|| { code=$$?; [ $$code -ne 75 ] || echo "another 'make study PROFILE=$(PROFILE)' is running in this folder"; exit $$code; }
+	@$(BIN)/python -m brcd_core.study.summary $(PROFILE)
+
+test: setup ## every test: ruff, mypy, imports, unit tests, the smoke study, every notebook
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest
+
+lab: setup ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+tables: setup ## build the tables and figures of PROFILE again from its collected records
+	@rm -rf results/$(PROFILE)/tables figures/$(PROFILE)
+	$(BIN)/python -m brcd_core.study.summary $(PROFILE) --rebuild
+
+graph: setup ## draw the runs of PROFILE and what depends on what (needs graphviz)
+	$(SNAKEMAKE) --rulegraph | dot -Tsvg > figures/$(PROFILE)/graph.svg
+
+lock: setup ## compile requirements.lock again from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
+
+clean: ## remove the results of PROFILE that can be made again (not cache/)
+	rm -rf results/$(PROFILE)/runs

@@ -1,0 +1,1 @@
+"""Knowledge distillation for unsupervised semantic hashing: models, losses, evaluation and the study around them."""

@@ -1,0 +1,31 @@
+"""What a distillation method sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from brcd_core.hashing import Hashed
+
+
+@dataclass(frozen=True)
+class TeacherKnowledge:
+    """What the trained teacher knows about the training set before the student starts."""
+
+    codes: Tensor  # (N, K) in {-1, +1}: its codes of the clean training images
+    seed: int  # for whatever a method draws from it
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step: B images in two views i and j, each seen by the student and by the teacher.
+
+    The teacher's tensors carry no gradient. Both networks saw the same pixels.
+    """
+
+    images: Tensor  # (B,) positions in the training split
+    student_i: Hashed
+    student_j: Hashed
+    teacher_i: Hashed
+    teacher_j: Hashed

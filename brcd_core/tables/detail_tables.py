@@ -1,0 +1,139 @@
+"""The tables beside the scores: bit redundancy, features, and training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from brcd_core.records import Record
+from brcd_core.tables.protocol import protocol
+from brcd_core.tables.scores import Row, by_key, cell, in_order, of_kind, over_seeds, row_of, rows, usual
+from brcd_core.tables.table import NOTHING, Table, make
+
+REDUNDANCY = {  # metric -> heading
+    "purity": "purity",
+    "silhouette": "silhouette",
+    "redundant_share": "redundant bits",
+    "mean_abs_balance": "imbalance",
+    "mean_abs_correlation": "correlation",
+}
+TRAINING = {"best_epoch": ("best epoch", 1), "epochs": ("epochs", 1), "seconds": ("seconds", 1)}
+
+
+def redundancy_table(records: Iterable[Record]) -> Table:
+    """What the analysis of each teacher's bits found. ValueError if there is no record of one."""
+    chosen = _needed(records, "redundancy")
+    lines = [
+        {name: record["run"][name] for name in ("teacher", "bits", "seed")}
+        | {name: record["analysis"][name] for name in ("clusters", "margin")}
+        | {name: record["metrics"].get(name) for name in REDUNDANCY}
+        for record in chosen
+    ]
+    cells = {
+        "clusters": [str(line["clusters"]) for line in lines],
+        "margin": [f"{line['margin']:g}" for line in lines],
+    } | {heading: [_decimals(line[name]) for line in lines] for name, heading in REDUNDANCY.items()}
+    caption = (
+        "How much of a teacher's code is redundant. Its training codes are clustered; a bit is redundant in "
+        "a cluster when its mean there, between -1 and +1, is not further from 0 than the margin. Purity: "
+        "share of images of their cluster's main class. Redundant bits: their share over all clusters. "
+        "Imbalance: mean |mean of a bit| over all images. Correlation: mean |correlation| of two bits."
+    )
+    index = [(line["teacher"], str(line["bits"]), str(line["seed"])) for line in lines]
+    names = ["teacher", "bits", "seed"]
+    return make("redundancy", caption, protocol(chosen), pd.DataFrame(lines), index, names, cells)
+
+
+def features_table(records: Iterable[Record]) -> Table:
+    """Size, speed and quality of each backbone's frozen features. ValueError if there is no record of one."""
+    chosen = _needed(records, "features")
+    lines = []
+    for record in chosen:
+        metrics, banks = record["metrics"], record["banks"]
+        lines.append(
+            {
+                "backbone": record["run"]["backbone"],
+                "parameters": metrics.get("parameters"),
+                "dimensions": next((bank["shape"][-1] for bank in banks.values() if bank.get("shape")), None),
+                "train_views_per_second": metrics.get("train_views_per_second"),
+                "clean_images_per_second": metrics.get("clean_images_per_second"),
+                "neighbours_accuracy": metrics.get("neighbours_accuracy"),
+                "megabytes": sum(bank.get("megabytes") or 0 for bank in banks.values()),
+                "seconds": sum(bank.get("seconds") or 0 for bank in banks.values()),
+                "device": record["provenance"]["device"],
+            }
+        )
+    cells = {
+        "parameters": [_millions(line["parameters"]) for line in lines],
+        "dimensions": [str(line["dimensions"] or NOTHING) for line in lines],
+        "views / s": [_decimals(line["train_views_per_second"], 0) for line in lines],
+        "clean images / s": [_decimals(line["clean_images_per_second"], 0) for line in lines],
+        "neighbours accuracy": [_decimals(line["neighbours_accuracy"]) for line in lines],
+        "MB": [_decimals(line["megabytes"], 1) for line in lines],
+        "seconds": [_decimals(line["seconds"], 1) for line in lines],
+    }
+    devices = ", ".join(sorted({line["device"] for line in lines}))
+    caption = (
+        "The frozen backbones: their size, how fast they encode, and how often the nearest neighbours in "
+        "their feature space name the class of a query image. MB and seconds: all stored features together. "
+        f"Device: {devices}."
+    )
+    index = [line["backbone"] for line in lines]
+    return make("features", caption, protocol(chosen), pd.DataFrame(lines), index, ["backbone"], cells)
+
+
+def training_table(records: Iterable[Record]) -> Table:
+    """Best epoch, epochs run and seconds of each network, method and code length, over the seeds.
+
+    ValueError if there is no record of a teacher or a student.
+    """
+    trained = [record for record in records if record["kind"] in ("teacher", "student")]
+    if not trained:
+        raise ValueError("no record of a teacher or a student, so there is no training to show")
+    keys = [*Row._fields, "bits", "measure"]
+    table = [
+        (*row_of(record), record["run"]["bits"], name, float(record["training"][name]))
+        for record in in_order(trained)
+        for name in TRAINING
+    ]
+    values = over_seeds(pd.DataFrame(table, columns=[*keys, "value"]), keys)
+    found = by_key(values, keys)
+    expected = usual(values["n"])
+    several = len({record["run"]["teacher"] for record in trained}) > 1
+    lines = [
+        (row, bits)
+        for row in rows(trained)
+        for bits in sorted({record["run"]["bits"] for record in trained if row_of(record) == row})
+    ]
+    cells = {
+        heading: [cell(*found[*row, bits, name], expected, decimals) for row, bits in lines]
+        for name, (heading, decimals) in TRAINING.items()
+    }
+    over = f"mean ± sample standard deviation over {expected} seeds" if expected > 1 else "one seed"
+    caption = (
+        "How long the heads trained: the epoch that validation chose, the epochs until training stopped, and "
+        f"the seconds of a run without the computation of features ({over}). A best epoch equal to the "
+        "epochs run means that training was cut off while it still improved."
+    )
+    index = [(*(row if several else row[1:]), str(bits)) for row, bits in lines]
+    names = [*(Row._fields if several else Row._fields[1:]), "bits"]
+    return make("training", caption, protocol(trained), values, index, names, cells)
+
+
+def _needed(records: Iterable[Record], kind: str) -> list[Record]:
+    chosen = in_order(of_kind(records, kind))
+    if not chosen:
+        raise ValueError(f"no {kind} record, so there is no {kind} table")
+    return chosen
+
+
+def _decimals(value: Any, decimals: int = 3) -> str:
+    return NOTHING if value is None else f"{value:,.{decimals}f}"
+
+
+def _millions(value: int | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value / 1e6:.1f} M" if value >= 1e5 else f"{value:,}"

@@ -1,0 +1,104 @@
+"""The protocol behind a table or figure, in words, as the records' settings say it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from brcd_core.records import Record
+from brcd_core.tables.scores import of_kind
+
+SPLITS = {"train": "training", "validation": "validation", "query": "query", "database": "database"}
+
+
+def protocol(records: Iterable[Record]) -> str:
+    """Dataset, sizes of the splits, k, views, input size, features, selection and seeds of these records.
+
+    Where the records differ in a setting, all its values are named.
+    """
+    records = list(records)
+    parts = [f"{_either(records, 'data', 'dataset')} with {_sizes(records)}"]
+    if any("training" in record for record in records):
+        # Only a student's own record says what it was trained with: a method may change the settings.
+        students = of_kind(records, "student")
+        parts += [f"mAP@{cut(records)}", _views(records)]
+        parts.append("teacher: " + _by_method(records, lambda settings: _network(settings, "teacher")))
+        if students:
+            parts.append("students: " + _by_method(students, lambda settings: _network(settings, "student")))
+        parts.append("hash model " + _by_method(records, lambda settings: settings["hash_model"]["name"]))
+        if students:
+            parts.append("checkpoint picked on validation by " + _by_method(students, _selection))
+    else:
+        parts.append(_views(records))
+    seeds = sorted({record["run"]["seed"] for record in records if "seed" in record["run"]})
+    if seeds:
+        parts.append(("seeds " if len(seeds) > 1 else "seed ") + ", ".join(map(str, seeds)))
+    notes = [f" {name}: {note}" for name, note in sorted(_notes(records).items())]
+    return f"Protocol: {'; '.join(parts)}.{''.join(notes)}"
+
+
+def cut(records: Iterable[Record]) -> str:
+    """The k of mAP@k, as a number, or as several."""
+    return _either(list(records), "evaluation", "k")
+
+
+def values_of(records: Iterable[Record], *path: str) -> list[Any]:
+    """The different values of one setting over the records, in order of appearance."""
+    found: dict[str, Any] = {}
+    for record in records:
+        value: Any = record["settings"]
+        for key in path:
+            value = value[key]
+        found.setdefault(json.dumps(value, sort_keys=True), value)
+    return list(found.values())
+
+
+def _either(records: Iterable[Record], *path: str) -> str:
+    return " or ".join(_number(value) for value in values_of(records, *path))
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+def _sizes(records: list[Record]) -> str:
+    counts = [" or ".join(f"{size:,}" for size in values_of(records, "data", split)) for split in SPLITS]
+    parts = [f"{count} {name}" for count, name in zip(counts, SPLITS.values(), strict=True)]
+    return f"{', '.join(parts[:-1])} and {parts[-1]} images"
+
+
+def _views(records: list[Record]) -> str:
+    counts = values_of(records, "views", "count")
+    words = [f"{count} augmented views an image" if count else "fresh augmented views" for count in counts]
+    return f"{' or '.join(words)} at {_either(records, 'views', 'size')} pixels"
+
+
+def _network(settings: Mapping[str, Any], role: str) -> str:
+    network = settings[role]
+    head = f"head with one hidden layer of {network['hidden']}" if network["hidden"] else "linear head"
+    return f"{network['feature']} features, {head}"
+
+
+def _selection(settings: Mapping[str, Any]) -> str:
+    words = {"mean": "the mean of SSHP and ASHP", "sshp": "SSHP", "ashp": "ASHP"}
+    return words[settings["select"]]
+
+
+def _by_method(records: Iterable[Record], describe: Callable[[Mapping[str, Any]], str]) -> str:
+    """What `describe` says of the settings; where methods differ in it, each text with its methods."""
+    methods: dict[str, dict[str, None]] = {}
+    for record in records:
+        methods.setdefault(describe(record["settings"]), {})[record["run"].get("method", "")] = None
+    if len(methods) == 1:
+        return next(iter(methods))
+    rare_first = sorted(methods, key=lambda text: len(methods[text]))
+    named = [f"{text} ({', '.join(methods[text])})" for text in rare_first[:-1]]
+    last = ", ".join(methods[rare_first[-1]]) if len(methods[rare_first[-1]]) < 3 else "all others"
+    return " or ".join([*named, f"{rare_first[-1]} ({last})"])
+
+
+def _notes(records: list[Record]) -> Mapping[str, str]:
+    """What a reader must know of a backbone wherever its numbers stand: `note` of its features record."""
+    features = of_kind(records, "features")
+    return {record["run"]["backbone"]: record["note"] for record in features if record.get("note")}

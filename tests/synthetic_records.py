@@ -1,0 +1,207 @@
+"""A small factory of records, in the form that the study's runs leave them, with numbers that are made up."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+Record = dict[str, Any]
+LEVEL = {"alone": (0.70, 0.25), "rkd": (0.72, 0.60), "brcd": (0.76, 0.78), "brcd_no_mask": (0.75, 0.77)}
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def settings(distillation: str = "none", **change: Any) -> Record:
+    """Resolved settings of a run."""
+    network = {"feature": "penultimate", "hidden": 0, "training": {"epochs": 100, "batch": 64}}
+    return {
+        "data": {"dataset": "cifar10", "train": 5000, "validation": 1000, "query": 1000, "database": 50000},
+        "views": {"count": 16, "size": 112, "seed": 0, "augmentation": {}},
+        "teacher": network,
+        "student": copy.deepcopy(network) | {"hidden": 1000},
+        "hash_model": {"name": "cibhash", "settings": {}},
+        "distillation": {"name": distillation, "settings": {}},
+        "select": "mean",
+        "evaluation": {"k": 1000, "precision_at": [1, 10, 100, 1000]},
+    } | change
+
+
+def study(
+    methods: tuple[str, ...] = ("alone", "rkd", "brcd", "brcd_no_mask"),
+    students: tuple[str, ...] = ("resnet18",),
+    bits: tuple[int, ...] = (16, 32, 64),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    teacher: str = "dinov2_vits14",
+) -> list[Record]:
+    """All records of a made-up study: features, teachers, students, and one analysis of the bits a length."""
+    found = [features(name) for name in (teacher, *students)]
+    found += [teacher_record(teacher, length, seed) for length in bits for seed in seeds]
+    found += [
+        student_record(teacher, student, method, length, seed)
+        for student in students for method in methods for length in bits for seed in seeds
+    ]  # fmt: skip
+    return found + [redundancy(teacher, length) for length in bits]
+
+
+def provenance() -> Record:
+    return {
+        "git_revision": "0123456789abcdef0123456789abcdef01234567",
+        "git_dirty": False,
+        "packages": {"torch": "2.11.0", "numpy": "2.4.0"},
+        "python": "3.11.9",
+        "device": "a processor, 2 cores",
+        "threads": 2,
+        "finished": "2026-01-01T00:00:00+00:00",
+        "seconds": 12.5,
+        "inputs": {"data": "d" * 64, "weights": {"teacher": "a" * 64, "student": "b" * 64}},
+    }
+
+
+def features(backbone: str) -> Record:
+    sizes = {"train": [16, 5000, 384], "query": [1, 1000, 384], "database": [1, 50000, 384]}
+    return {
+        "kind": "features",
+        "run": {"profile": "made_up", "change": {}, "backbone": backbone},
+        "settings": settings(),
+        "metrics": {
+            "parameters": 21_600_000,
+            "train_views_per_second": 88.4,
+            "clean_images_per_second": 91.2,
+            "neighbours_accuracy": 0.935,
+        },
+        "banks": {
+            split: {"name": f"{split}-x", "shape": shape, "checksum": "c" * 64, "megabytes": 61.4, "seconds": 900.0}
+            for split, shape in sizes.items()
+        },
+        "provenance": provenance(),
+    }
+
+
+def teacher_record(teacher: str, bits: int, seed: int) -> Record:
+    random = np.random.default_rng([bits, seed, 99])
+    level = 0.80 + 0.02 * np.log2(bits / 16) + random.normal(0, 0.004)
+    run = {"profile": "made_up", "change": {}, "teacher": teacher, "bits": bits, "seed": seed}
+    return {
+        "kind": "teacher",
+        "run": run,
+        "settings": settings(),
+        "metrics": {"teacher": measures(level)},
+        "curves": {"teacher": curves(level, bits)},
+        "training": training({"map": level}, random),
+        "provenance": provenance(),
+    }
+
+
+def student_record(teacher: str, student: str, method: str, bits: int, seed: int) -> Record:
+    random = np.random.default_rng([bits, seed, len(method), len(student)])
+    shift = 0.02 * np.log2(bits / 16) - 0.01 * (len(student) % 5)
+    sshp, ashp = (level + shift + random.normal(0, 0.008) for level in LEVEL.get(method, (0.71, 0.5)))
+    run = {"profile": "made_up", "change": {}, "teacher": teacher, "student": student, "method": method}
+    name = {"alone": "none"}.get(method, method.split("_")[0])
+    return {
+        "kind": "student",
+        "run": run | {"bits": bits, "seed": seed},
+        "settings": settings(name, select="sshp" if method == "alone" else "mean"),
+        "metrics": {"sshp": measures(sshp), "ashp": measures(ashp)},
+        "curves": {"sshp": curves(sshp, bits), "ashp": curves(ashp, bits)},
+        "training": training({"map_sshp": sshp, "map_ashp": ashp}, random),
+        "provenance": provenance(),
+    }
+
+
+def measures(level: float) -> dict[str, float]:
+    return {
+        "map": level,
+        "map_stable": level + 0.0003,
+        "precision_at_k": level - 0.04,
+        "lookup_precision": level - 0.3,
+        "lookup_empty": 0.9 - level,
+    }
+
+
+def curves(level: float, bits: int) -> dict[str, list[float]]:
+    """Like real ones: near queries find little within radius 0, all find everything within radius K."""
+    radius = np.arange(bits + 1) / bits
+    recall = 1 / (1 + np.exp(-14 * (radius - 0.35)))
+    recall = (recall - recall[0]) / (recall[-1] - recall[0])
+    precision = (0.1 + (level - 0.1) * (1 - recall**3)) * (1 - 0.5 * np.exp(-20 * radius))
+    return {
+        "precision_at": [level + 0.05, level + 0.03, level + 0.01, level - 0.04],
+        "precision": precision.tolist(),
+        "recall": recall.tolist(),
+    }
+
+
+def training(last: dict[str, float], random: np.random.Generator) -> Record:
+    """A history that rises towards the validation scores `last` and is stopped a little after its best."""
+    best, history = int(random.integers(6, 14)) * 5, []
+    for epoch in range(5, best + 20, 5):
+        rise = 1 - 0.5 * np.exp(-epoch / 12) - 0.0006 * abs(epoch - best)
+        scores = {name: value * rise + random.normal(0, 0.002) for name, value in last.items()}
+        history.append({"epoch": epoch, "loss": 2 * np.exp(-epoch / 20) + 1, **scores})
+    chosen = next(line for line in history if line["epoch"] == best)
+    return {
+        "best_epoch": best,
+        "epochs": history[-1]["epoch"],
+        "steps": history[-1]["epoch"] * 79,
+        "seconds": round(float(random.uniform(20, 30)), 2),
+        "validation": {name: chosen[name] for name in last},
+        "history": history,
+    }
+
+
+def redundancy(teacher: str, bits: int, clusters: int = 10, seed: int = 0) -> Record:
+    """An analysis of codes that are drawn round one centre a class, in the record's form."""
+    random = np.random.default_rng([bits, clusters])
+    labels = np.arange(2000) % len(CLASSES)
+    lean = random.uniform(-1, 1, (clusters, bits)) * random.uniform(0.5, 1, bits)
+    moved = np.where(random.random(2000) < 0.15, (labels + random.integers(1, 3, 2000)) % 10, labels)
+    assignment = random.permutation(clusters)[moved % clusters]
+    codes = np.where(random.random((2000, bits)) < (1 + lean[assignment]) / 2, 1, -1)
+    means = np.array([codes[assignment == c].mean(axis=0) for c in range(clusters)])
+    counts = np.array([np.bincount(labels[assignment == c], minlength=10) for c in range(clusters)])
+    balance, correlation = codes.mean(axis=0), np.corrcoef(codes.T)
+    margins = np.round(np.arange(0.1, 1, 0.1), 1)
+    share = [float((np.abs(means) <= margin).mean()) for margin in margins]
+    off = correlation[~np.eye(bits, dtype=bool)]
+    return {
+        "kind": "redundancy",
+        "run": {"profile": "made_up", "change": {}, "teacher": teacher, "bits": bits, "seed": seed},
+        "settings": settings(),
+        "metrics": {
+            "purity": float(counts.max(axis=1).sum() / 2000),
+            "silhouette": 0.21,
+            "redundant_share": float((np.abs(means) <= 0.5).mean()),
+            "mean_abs_balance": float(np.abs(balance).mean()),
+            "mean_abs_correlation": float(np.abs(off).mean()),
+        },
+        "analysis": {
+            "over_clusters": [
+                {
+                    "clusters": n,
+                    "inertia": 40000 + 90000 / n + 2000 * max(0, 10 - n),
+                    "silhouette": 0.21 - 0.012 * abs(n - 10),
+                    "purity": min(0.84, 0.085 * n) + 0.001 * n,
+                }
+                for n in range(2, 15)
+            ],
+            "over_margin": [
+                {"margin": float(m), "redundant_share": s} for m, s in zip(margins, share, strict=True)
+            ],
+            "margin": 0.5,
+            "clusters": clusters,
+            "classes": CLASSES,
+            "sizes": counts.sum(axis=1).tolist(),
+            "class_counts": counts.tolist(),
+            "means": means.tolist(),
+            "balance": balance.tolist(),
+            "correlation": correlation.tolist(),
+            "dropping": [
+                {"fraction": f, "dropped": name, "map": 0.1 + 0.72 * (1 - f) ** power}
+                for f in (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+                for name, power in (("most redundant", 0.1), ("random", 0.3), ("least redundant", 0.9))
+            ],
+        },
+        "provenance": provenance(),
+    }

@@ -1,0 +1,175 @@
+"""BRCD's loss against a loop over rows and pairs that follows the method's description word by word."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from brcd_core import distillation
+from brcd_core.distillation import Batch, TeacherKnowledge, brcd
+from brcd_core.hashing import Hashed
+from brcd_core.hashing.heads import sign
+
+
+def cosine(a, b):
+    norm = math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+    return sum(x * y for x, y in zip(a, b)) / norm if norm else 0.0
+
+
+def slow_loss(s, t, u, clusters, other_clusters, masks, alpha, tau, use_clusters=True):
+    """s, t, u: lists of codes; masks: one list of bits per cluster."""
+    size = len(s)
+    mask = [masks[c] for c in clusters]
+    rows = [[m * x for m, x in zip(mask[r], s[r])] for r in range(size)]
+    rows += [[m * x for m, x in zip(mask[r], u[r])] for r in range(size)]
+    meaning = [*clusters, *other_clusters]
+    total = 0.0
+    for a in range(2 * size):
+        r = a % size
+        weight = 1.0 if use_clusters and other_clusters[r] != clusters[r] else alpha
+        positive = (weight * cosine(s[r], t[r]) + (1 - weight) * cosine(rows[r], rows[size + r])) / tau
+        denominator = math.exp(positive)
+        for c in range(2 * size):
+            if c % size == r:
+                continue
+            if use_clusters and meaning[c] == meaning[a]:
+                continue
+            denominator += math.exp(cosine(rows[a], rows[c]) / tau)
+        total += -math.log(math.exp(positive) / denominator)
+    return total / (2 * size)
+
+
+def draw(size, bits_, n_clusters, seed):
+    rng = np.random.default_rng(seed)
+    codes = [torch.as_tensor(rng.choice([-1.0, 1.0], (size, bits_))) for _ in range(3)]
+    prepared = brcd.Prepared(
+        centres=torch.as_tensor(rng.uniform(-1, 1, (n_clusters, bits_))),
+        assignment=torch.as_tensor(rng.integers(n_clusters, size=size + 5)),
+        mask=torch.as_tensor(rng.integers(0, 2, (n_clusters, bits_)).astype(float)),
+    )
+    images = torch.as_tensor(rng.permutation(size + 5)[:size])
+    return *codes, prepared, images
+
+
+def as_batch(s, t, u, images):
+    def hashed(codes):
+        return Hashed(codes, codes, codes, codes)
+
+    return Batch(images, hashed(s), hashed(torch.full_like(s, torch.nan)), hashed(t), hashed(u))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(2, 7),
+    bits_=st.sampled_from([8, 16]),
+    n_clusters=st.integers(1, 4),
+    seed=st.integers(0, 10**6),
+    alpha=st.floats(0, 1),
+    use_clusters=st.booleans(),
+)
+def test_the_loss_is_the_slow_loop(size, bits_, n_clusters, seed, alpha, use_clusters):
+    s, t, u, prepared, images = draw(size, bits_, n_clusters, seed)
+    distances = ((u[:, None] - prepared.centres[None]) ** 2).sum(2)
+    expected = slow_loss(
+        s.tolist(),
+        t.tolist(),
+        u.tolist(),
+        prepared.assignment[images].tolist(),
+        [min(range(n_clusters), key=row.__getitem__) for row in distances.tolist()],
+        prepared.mask.tolist(),
+        alpha,
+        0.3,
+        use_clusters,
+    )
+    chosen = brcd.Settings(alpha=alpha, clusters=use_clusters)
+    # The third view of the batch, the student's of view j, is NaN: the loss must not look at it.
+    found = brcd.loss(as_batch(s, t, u, images), prepared, chosen)
+    assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_individual_alone_ignores_the_mask_in_its_positives():
+    s, t, u, prepared, images = draw(6, 16, 3, 1)
+    chosen = brcd.Settings(structural=False, clusters=False)
+    rows = slow_loss(
+        s.tolist(), t.tolist(), u.tolist(), prepared.assignment[images].tolist(), [0] * 6, prepared.mask.tolist(),
+        alpha=1.0, tau=0.3, use_clusters=False,
+    )  # fmt: skip
+    assert brcd.loss(as_batch(s, t, u, images), prepared, chosen).item() == pytest.approx(rows, rel=1e-9)
+
+
+def test_weight_scales_the_loss():
+    s, t, u, prepared, images = draw(5, 16, 3, 2)
+    one = brcd.loss(as_batch(s, t, u, images), prepared, brcd.Settings())
+    assert brcd.loss(as_batch(s, t, u, images), prepared, brcd.Settings(weight=2.5)).item() == pytest.approx(
+        2.5 * one.item()
+    )
+
+
+def test_gradients_reach_the_student_and_pull_it_to_the_teacher():
+    s, t, u, prepared, images = draw(6, 32, 2, 3)
+    prepared = brcd.Prepared(prepared.centres, prepared.assignment, torch.ones_like(prepared.mask))
+    logits = torch.where(s > 0, 0.1, -0.1).requires_grad_()
+    codes = logits + (sign(logits) - logits).detach()
+    batch = as_batch(codes, t, u, images)
+    before = brcd.loss(batch, prepared, brcd.Settings())
+    before.backward()
+    stepped = sign(logits.detach() - 10 * logits.grad)
+    after = brcd.loss(as_batch(stepped, t, u, images), prepared, brcd.Settings())
+    assert after < before
+
+
+def planted(n_clusters=3, per_cluster=20, bits_=24, seed=0):
+    """Codes with known clusters, the last 6 bits of each random."""
+    rng = np.random.default_rng(seed)
+    centres = rng.choice([-1, 1], (n_clusters, bits_))
+    codes = np.repeat(centres, per_cluster, axis=0)
+    codes[:, -6:] = rng.choice([-1, 1], (len(codes), 6))
+    return torch.as_tensor(codes).float()
+
+
+def test_prepare_masks_the_undecided_bits():
+    codes = planted()
+    prepared = brcd.prepare(TeacherKnowledge(codes, seed=0), brcd.Settings(n_clusters=3, margin=0.6))
+    assert prepared.mask[:, :-6].all() and prepared.mask[:, -6:].mean() < 0.2
+    for cluster in range(3):
+        members = codes[prepared.assignment == cluster]
+        means = [sum(member[k].item() for member in members) / len(members) for k in range(24)]
+        assert prepared.mask[cluster].tolist() == [float(abs(mean) > 0.6) for mean in means]
+
+
+def test_mask_settings():
+    knowledge = TeacherKnowledge(planted(), seed=0)
+    kept = brcd.prepare(knowledge, brcd.Settings(n_clusters=3)).mask
+    opposite = brcd.prepare(knowledge, brcd.Settings(n_clusters=3, mask="redundant")).mask
+    unmasked = brcd.prepare(knowledge, brcd.Settings(n_clusters=3, mask="none")).mask
+    assert torch.equal(kept, 1 - opposite) and unmasked.all()
+
+
+def test_assignment_is_the_nearest_centre():
+    codes = planted(seed=4)
+    prepared = brcd.prepare(TeacherKnowledge(codes, seed=1), brcd.Settings(n_clusters=3))
+    for row, cluster in zip(codes, prepared.assignment.tolist()):
+        distances = ((prepared.centres - row) ** 2).sum(1)
+        assert distances[cluster] == distances.min()
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValidationError, match="individual and structural are both off"):
+        brcd.Settings(individual=False, structural=False)
+    with pytest.raises(ValidationError, match="alpha"):
+        brcd.Settings(alpha=1.5)
+    with pytest.raises(ValidationError, match="margn"):
+        brcd.Settings(margn=0.5)
+    with pytest.raises(ValueError, match="clusters"):
+        brcd.prepare(TeacherKnowledge(planted()[:2], seed=0), brcd.Settings(n_clusters=3))
+
+
+def test_methods_are_found_by_file_name():
+    assert {"brcd", "none"} <= set(distillation.methods.names())
+    assert "batch" not in distillation.methods.names()
+    with pytest.raises(ValueError, match=r"unknown distillation method 'brdc'; there are: .*brcd"):
+        distillation.methods.load("brdc")
