@@ -29,15 +29,10 @@ def track(work: Iterable[Any] | int, description: str, unit: str = "image") -> A
 class _Lines:
     """A file for tqdm that starts a new line where tqdm would overwrite the last one."""
 
-    def __init__(self) -> None:
-        self._last = ""
-
     def write(self, text: str) -> None:
-        line = text.strip()
-        if line and line != self._last:
-            # The name is looked up each time: a notebook's kernel or a test may have replaced the stream.
+        if line := text.strip():
+            # The stream is looked up each time: a notebook's kernel or a test may have replaced it.
             print(line, file=sys.stderr, flush=True)
-            self._last = line
 
     def flush(self) -> None:
         sys.stderr.flush()

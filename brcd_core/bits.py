@@ -14,8 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
 
 from brcd_core import retrieval
 from brcd_core.codes import signs, words_of
@@ -55,13 +53,16 @@ def cluster(codes: ArrayLike, clusters: int, seed: int, n_init: int = 30) -> Clu
 
 
 def cluster_scan(
-    codes: ArrayLike, counts: Iterable[int], seed: int, n_init: int = 30, sample: int = 5000
+    codes: ArrayLike, counts: Iterable[int], labels: ArrayLike, seed: int, n_init: int = 30, sample: int = 5000
 ) -> pd.DataFrame:
-    """Elbow and silhouette over numbers of clusters: columns clusters, inertia, silhouette; one row a number.
+    """Elbow, silhouette and purity over numbers of clusters: columns clusters, inertia, silhouette, purity.
 
-    Inertia is the sum of squared distances to the centres, the silhouette a mean over at most `sample` codes.
+    Inertia is the sum of squared distances to the centres, the silhouette a mean over at most `sample` codes,
+    the purity that of `labels` bool (N, L), which serve for nothing else.
     Raises ValueError for a number below 2 or not below the number of distinct codes.
     """
+    from sklearn.metrics import silhouette_score  # here, because it takes seconds to import
+
     values = signs(codes).astype(np.float32)
     distinct = len(np.unique(values, axis=0))
     rows = []
@@ -71,8 +72,8 @@ def cluster_scan(
         fit = _k_means(values, number, seed, n_init)
         size = sample if sample < len(values) else None
         score = silhouette_score(values, fit.labels_, sample_size=size, random_state=seed)
-        rows.append((number, float(fit.inertia_), float(score)))
-    return pd.DataFrame(rows, columns=["clusters", "inertia", "silhouette"])
+        rows.append((number, float(fit.inertia_), float(score), purity(fit.labels_, labels)))
+    return pd.DataFrame(rows, columns=["clusters", "inertia", "silhouette", "purity"])
 
 
 def purity(assignment: ArrayLike, labels: ArrayLike) -> float:
@@ -198,7 +199,9 @@ def drop_effect(
 # ---- the inner steps --------------------------------------------------------------------------------------
 
 
-def _k_means(values: Array, clusters: int, seed: int, n_init: int) -> KMeans:
+def _k_means(values: Array, clusters: int, seed: int, n_init: int) -> Any:
+    from sklearn.cluster import KMeans
+
     return KMeans(clusters, init="k-means++", n_init=n_init, random_state=seed).fit(values)
 
 

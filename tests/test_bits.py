@@ -76,8 +76,9 @@ def test_cluster_refuses_a_number_it_cannot_make(clusters: int) -> None:
 
 
 def test_cluster_scan_finds_the_planted_number() -> None:
-    codes, _ = planted(120, 32, 4, seed=2)
-    table = bits.cluster_scan(codes, range(2, 7), seed=0, n_init=4)
+    codes, group = planted(120, 32, 4, seed=2)
+    labels = group[:, None] == np.arange(4)
+    table = bits.cluster_scan(codes, range(2, 7), labels, seed=0, n_init=4)
     assert table["clusters"].tolist() == [2, 3, 4, 5, 6]
     assert table["clusters"][table["silhouette"].to_numpy().argmax()] == 4
     assert (table["inertia"].diff().dropna() < 0).all()
@@ -86,12 +87,13 @@ def test_cluster_scan_finds_the_planted_number() -> None:
     inertia = sum(((code - found.centres[c]) ** 2).sum() for code, c in zip(codes, found.assignment))
     assert row["inertia"] == pytest.approx(inertia, rel=1e-5)
     assert row["silhouette"] == pytest.approx(silhouette_samples(codes, found.assignment).mean(), rel=1e-5)
-    part = bits.cluster_scan(codes, [4], seed=0, n_init=4, sample=60)["silhouette"][0]
+    assert row["purity"] == 1 and table["purity"][0] < 1
+    part = bits.cluster_scan(codes, [4], labels, seed=0, n_init=4, sample=60)["silhouette"][0]
     assert part == pytest.approx(row["silhouette"], abs=0.05)
     assert part != row["silhouette"]
     for number in (1, 500):
         with pytest.raises(ValueError, match=f"{number} clusters"):
-            bits.cluster_scan(codes, [number], seed=0)
+            bits.cluster_scan(codes, [number], labels, seed=0)
 
 
 @settings(max_examples=30, deadline=None)

@@ -95,7 +95,7 @@ def loss(batch: Batch, prepared: Prepared, settings: Settings) -> Tensor:
     student, teacher, other = batch.student_i.codes, batch.teacher_i.codes, batch.teacher_j.codes
     size, tau = len(student), settings.temperature
     cluster = prepared.assignment[batch.images]
-    other_cluster = bits.nearest_centre(other, prepared.centres)
+    other_cluster = torch.cdist(other, prepared.centres).argmin(1)
 
     mask = prepared.mask[cluster]
     rows = torch.cat([mask * student, mask * other])

@@ -1,6 +1,6 @@
 """The study's figures, one function each: from records or arrays to a matplotlib Figure.
 
-Nothing here shows a figure or changes matplotlib's settings. A notebook that has `%matplotlib inline` shows the
+Nothing here shows a figure or changes matplotlib's settings. With `%matplotlib inline`, a notebook shows the
 figure that is a cell's last value.
 """
 
@@ -19,9 +19,9 @@ from brcd_core.records import Record
 from brcd_core.tables.scores import in_order, of_kind
 
 __all__ = [
-    "Strip", "bit_health", "bit_means", "cluster_choice", "clusters_against_classes", "dropping_bits", "main_figure",
-    "precision_curves", "redundancy_over_margin", "save", "search_panel", "training_curves", "view_grid",
-    "write_figures",
+    "Strip", "bit_health", "bit_means", "cluster_choice", "clusters_against_classes", "dropping_bits",
+    "main_figure", "precision_curves", "redundancy_over_margin", "save", "search_panel", "training_curves",
+    "view_grid", "write_figures",
 ]  # fmt: skip
 
 ANALYSIS = (

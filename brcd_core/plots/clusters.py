@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from brcd_core.plots.style import GREY, INK, MARKS, drawn, grid, headed
 from brcd_core.records import Record
@@ -21,22 +21,25 @@ def cluster_choice(record: Record) -> Figure:
     counts = [line["clusters"] for line in scan]
     figure = headed(
         "How many clusters do the teacher's codes have?",
-        f"k-means on {about(record)}. A bend of the inertia and a high silhouette speak for a number; purity, which "
-        f"needs the true classes, is shown for comparison only. Dashed: the study's choice, "
+        f"k-means on {about(record)}. A bend of the inertia and a high silhouette speak for a number; "
+        "purity, which needs the true classes, is shown for comparison only. Dashed: the study's choice, "
         f"{analysis['clusters']} clusters.",
         height=2.6,
     )
     titles = {
-        "inertia": ("Inertia", "sum of squared distances to the centres"),
+        "inertia": ("Inertia", "squared distance to centres"),
         "silhouette": ("Silhouette", "mean silhouette"),
-        "purity": ("Purity", "share in the cluster's main class"),
+        "purity": ("Purity", "share in main class"),
     }
     for axes, (name, (title, label)) in zip(grid(figure, 1, 3)[0], titles.items(), strict=True):
         values = [np.nan if line.get(name) is None else line[name] for line in scan]
         axes.plot(counts, values, color=MARKS["SSHP"].colour, marker="o", markersize=4.5, linewidth=1.5)
         axes.axvline(analysis["clusters"], color=INK, linestyle=(0, (5, 3)), linewidth=1.2, zorder=1)
         axes.set(title=title, xlabel="clusters", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        if name == "inertia":
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     return figure
 
 
@@ -49,14 +52,15 @@ def clusters_against_classes(record: Record) -> Figure:
     share = np.array(analysis["class_counts"])[order] / np.maximum(sizes[order], 1)[:, None]
     figure = headed(
         "Do the clusters of the teacher's codes match the classes?",
-        f"Share of a cluster's images that belong to each class; {about(record)}. One dark cell in a row: the cluster "
-        f"is one class. Purity {record['metrics']['purity']:.3f}: the share of all images that are of their cluster's "
-        "main class. The clustering never sees the classes.",
+        f"Share of a cluster's images that belong to each class; {about(record)}. One dark cell in a row: "
+        f"the cluster is one class. Purity {record['metrics']['purity']:.3f}: the share of all images "
+        "that are of their cluster's main class. The clustering never sees the classes.",
         height=1.0 + 0.32 * len(order),
     )
     axes = grid(figure, 1, 1)[0][0]
     mesh = axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
-    axes.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=0 if len(classes) <= ANNOTATED else 90)
+    turned = 0 if len(classes) <= ANNOTATED else 90
+    axes.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=turned, size=9)
     names = [f"{cluster}  ({sizes[cluster]:,})" for cluster in order]
     axes.set_yticks(np.arange(len(order)) + 0.5, names)
     axes.set(xlabel="class", ylabel="cluster (images)")
@@ -64,8 +68,8 @@ def clusters_against_classes(record: Record) -> Figure:
     if len(classes) <= ANNOTATED:
         for row, column in np.argwhere(share >= 0.005):
             colour = "white" if share[row, column] > 0.55 else INK
-            axes.text(column + 0.5, row + 0.5, f"{share[row, column]:.0%}", color=colour, ha="center", va="center",
-                      size=8.5)  # fmt: skip
+            text = axes.text(column + 0.5, row + 0.5, f"{share[row, column]:.0%}", color=colour, size=8.5)
+            text.set(ha="center", va="center")
     bar = figure.colorbar(mesh, ax=axes, pad=0.01, aspect=30, format=PercentFormatter(1))
     bar.set_label("share of the cluster")
     bar.outline.set_visible(False)  # type: ignore[operator]
@@ -74,9 +78,9 @@ def clusters_against_classes(record: Record) -> Figure:
 
 def about(record: Record) -> str:
     """Whose codes a figure shows."""
-    run = record["run"]
-    images = sum(record["analysis"]["sizes"])
-    return f"the {run['bits']}-bit codes of {images:,} training images, teacher {run['teacher']}, seed {run['seed']}"
+    run, images = record["run"], sum(record["analysis"]["sizes"])
+    codes = f"the {run['bits']}-bit codes of {images:,} training images"
+    return f"{codes}, teacher {run['teacher']}, seed {run['seed']}"
 
 
 def by_main_class(record: Record) -> np.ndarray:

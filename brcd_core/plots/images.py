@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,22 +14,18 @@ from numpy.typing import NDArray
 from brcd_core.plots.style import GREY, INK, WIDTH, drawn, grid, headed
 
 Array = NDArray[Any]
+WAYS = {"SSHP": "student (SSHP)", "ASHP": "student (ASHP)"}
 RIGHT, WRONG = "#117733", "#cc3311"
-NAME, QUERY, GAP, TEXT = 1.75, 1.6, 0.12, 0.36  # in sides of a hit: strip's name, query, space, line of text
+NAME, QUERY, GAP, TEXT = 1.95, 1.6, 0.12, 0.36  # in sides of a hit: strip's name, query, space, line of text
+STEP = 1.06  # from one view to the next, in sides of a view
 
 
-@dataclass(frozen=True, eq=False)
-class Strip:
-    """The hits of one way to search, for Q queries, nearest first.
+class Strip(NamedTuple):
+    """The hits of one way of searching, for Q queries, nearest first."""
 
-    name: e.g. "teacher"; images: (Q, n, S, S, 3) uint8, or float in [0, 1]; right: bool (Q, n);
-    distances: Hamming distances (Q, n).
-    """
-
-    name: str
-    images: Array
-    right: Array
-    distances: Array
+    images: Array  # (Q, n, S, S, 3), uint8 or float in [0, 1]
+    distances: Array  # Hamming distances (Q, n)
+    right: Array  # bool (Q, n)
 
 
 @drawn
@@ -38,66 +34,78 @@ def view_grid(clean: Array, views: Array, titles: Sequence[str] = ()) -> Figure:
 
     uint8, or float in [0, 1]. `titles`: a name for each row. ValueError where the shapes do not fit.
     """
-    if clean.ndim != 4 or views.ndim != 5 or views.shape[::2] != (len(clean), *clean.shape[1::2]):
-        raise ValueError(f"need images (n, S, S, 3) and views (n, v, S, S, 3), got {clean.shape}, {views.shape}")
+    if clean.ndim != 4 or views.ndim != 5 or (len(views), *views.shape[2:]) != clean.shape:
+        shapes = f"{clean.shape} and {views.shape}"
+        raise ValueError(f"need images (n, S, S, 3) and views (n, v, S, S, 3), got {shapes}")
     count, shown = views.shape[:2]
-    side = min(1.3, (WIDTH - 0.8) / (shown + 1.25))
+    left, top = (-1.0 if titles else -0.02), -0.35
+    across, down = 1.25 + shown * STEP - left, count * STEP - top
     figure = headed(
         "What the networks see in training",
-        f"Left the image, then {shown} augmented views: random crop, flip, colour, grey and blur. Two views of "
-        "an image shall get the same code.",
-        height=side * 1.06 * count + 0.35,
+        f"Left the image, then {shown} augmented views: random crop, flip, colour, grey and blur. Views "
+        "of one image should get the same code.",
+        height=min(1.3, (WIDTH - 0.2) / across) * down,
     )
     axes = _canvas(grid(figure, 1, 1)[0][0])
     for row in range(count):
         if titles:
-            axes.text(-0.1, row * 1.06 + 0.5, titles[row], ha="right", va="center", size=9)
-        _place(axes, clean[row], 0, row * 1.06)
+            axes.text(-0.1, row * STEP + 0.5, titles[row], ha="right", va="center", size=9)
+        _place(axes, clean[row], 0, row * STEP)
         for column in range(shown):
-            _place(axes, views[row, column], 1.25 + column * 1.06, row * 1.06)
-    axes.text(0.5, -0.08, "image", ha="center", va="bottom", size=9, color=GREY)
-    for column in range(shown):
-        axes.text(1.75 + column * 1.06, -0.08, f"view {column + 1}", ha="center", va="bottom", size=9, color=GREY)
-    axes.set(xlim=(-1.0 if titles else 0, 1.25 + shown * 1.06), ylim=(count * 1.06, -0.3))
+            _place(axes, views[row, column], 1.25 + column * STEP, row * STEP)
+    heads = {0.5: "image"} | {1.75 + column * STEP: f"view {column + 1}" for column in range(shown)}
+    for middle, text in heads.items():
+        axes.text(middle, -0.06, text, ha="center", va="bottom", size=9, color=GREY)
+    axes.set(xlim=(left, left + across), ylim=(top + down, top))
     return figure
 
 
 @drawn
-def search_panel(queries: Array, names: Sequence[str], strips: Sequence[Strip], bits: int) -> Figure:
-    """Query images (Q, S, S, 3) with their class names, and beside each one strip of hits a way to search.
+def search_panel(
+    queries: Array,
+    names: Sequence[str],
+    strips: Mapping[str, Strip | tuple[Array, Array, Array]],
+    bits: int | None = None,
+) -> Figure:
+    """Query images (Q, S, S, 3) with class names; beside each, one strip of hits for a way of searching.
 
-    A hit is framed: green with a tick if it shares the query's class, red with a cross if not; below it
-    its Hamming distance. ValueError where the shapes do not fit.
+    `strips`: name -> `Strip`, e.g. teacher, SSHP, ASHP. A hit is framed: green with a tick if it shares a
+    class with the query, red with a cross if not; below it its Hamming distance (of `bits`, if given).
+    ValueError where the shapes do not fit.
     """
-    shown = strips[0].right.shape[1] if strips else 0
-    for strip in strips:
-        shapes = (strip.images.shape[:2], strip.right.shape, strip.distances.shape)
+    found = {name: Strip(*strip) for name, strip in strips.items()}
+    shown = next(iter(found.values())).right.shape[1] if found else 0
+    for name, strip in found.items():
+        shapes = (strip.images.shape[:2], strip.distances.shape, strip.right.shape)
         if set(shapes) != {(len(queries), shown)}:
-            raise ValueError(f"strip {strip.name!r}: want {len(queries)} queries with {shown} hits, got {shapes}")
+            raise ValueError(f"strip {name!r}: want {(len(queries), shown)} hits, got {shapes}")
     if not shown or len(names) != len(queries):
-        raise ValueError(f"need a name for each of the {len(queries)} queries, and at least one strip of hits")
+        raise ValueError(f"need {len(queries)} names, one a query, and at least one strip of hits")
     across = QUERY + NAME + shown * (1 + GAP)
-    down = len(strips) * (1 + TEXT) + 0.3
+    down = len(found) * (1 + TEXT) + 0.3
     figure = headed(
         "What do teacher and student find?",
-        f"Left the query, then its {shown} nearest images of the database, nearest first. Green with a tick: the right "
-        f"class; red with a cross: another one. The number is the Hamming distance, of {bits} bits.",
+        f"Left the query, then its {shown} nearest images of the database, nearest first. Green with a "
+        "tick: the right class; red with a cross: another one. The number is the Hamming distance"
+        + (f", of {bits} bits." if bits else "."),
         height=(WIDTH - 0.2) / across * down * len(queries),
     )
     axes = _canvas(grid(figure, 1, 1)[0][0])
     for q, query in enumerate(queries):
         top = q * down
         _place(axes, query, 0, top, QUERY - 0.1)
-        axes.text((QUERY - 0.1) / 2, top + QUERY, names[q], ha="center", va="top", size=10, weight="bold")
-        for row, strip in enumerate(strips):
-            _strip(axes, strip, q, top + row * (1 + TEXT))
+        name = textwrap.fill(names[q], 14)
+        axes.text((QUERY - 0.1) / 2, top + QUERY, name, ha="center", va="top", size=10, weight="bold")
+        for row, (way, strip) in enumerate(found.items()):
+            _strip(axes, way, strip, q, top + row * (1 + TEXT))
     axes.set(xlim=(-0.02, across), ylim=(len(queries) * down - 0.3, -0.1))
     return figure
 
 
-def _strip(axes: Axes, strip: Strip, q: int, top: float) -> None:
+def _strip(axes: Axes, way: str, strip: Strip, q: int, top: float) -> None:
     right, shown = strip.right[q].astype(bool), strip.right.shape[1]
-    axes.text(QUERY + 0.05, top + 0.45, strip.name, va="bottom", size=9.5, color=INK)
+    name = textwrap.fill(WAYS.get(way, way), 14)
+    axes.text(QUERY + 0.05, top + 0.45, name, va="bottom", size=9.5, color=INK)
     axes.text(QUERY + 0.05, top + 0.55, f"{right.sum()} of {shown} right", va="top", size=8.5, color=GREY)
     for place in range(shown):
         left, colour = QUERY + NAME + place * (1 + GAP), RIGHT if right[place] else WRONG
@@ -105,9 +113,9 @@ def _strip(axes: Axes, strip: Strip, q: int, top: float) -> None:
         axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.2))
         axes.add_patch(Rectangle((left + 0.72, top), 0.28, 0.28, facecolor=colour, linewidth=0))
         tick = "✓" if right[place] else "✗"
-        axes.text(left + 0.86, top + 0.15, tick, color="white", ha="center", va="center", size=8, weight="bold")
+        axes.text(left + 0.86, top + 0.15, tick, color="white", ha="center", va="center", size=8)
         distance = f"{strip.distances[q, place]:g}"
-        axes.text(left + 0.5, top + 1.03, distance, ha="center", va="top", size=8, color=GREY)
+        axes.text(left + 0.5, top + 1.05, distance, ha="center", va="top", size=8, color=GREY)
 
 
 def _canvas(axes: Axes) -> Axes:
@@ -117,4 +125,5 @@ def _canvas(axes: Axes) -> Axes:
 
 
 def _place(axes: Axes, image: Array, left: float, top: float, side: float = 1.0) -> None:
-    axes.imshow(image, extent=(left, left + side, top + side, top), interpolation="nearest", aspect="equal")
+    extent = (left, left + side, top + side, top)
+    axes.imshow(image, extent=extent, interpolation="nearest", aspect="equal")

@@ -1,4 +1,4 @@
-"""The bits of a teacher's codes: which ones decide a cluster, which ones say nothing, and what dropping costs."""
+"""The bits of a teacher's codes: which ones decide a cluster, which say nothing, and what dropping costs."""
 
 from __future__ import annotations
 
@@ -29,19 +29,22 @@ def bit_means(record: Record) -> Figure:
     analysis, order = record["analysis"], by_main_class(record)
     means, margin = np.array(analysis["means"])[order], analysis["margin"]
     means = means[:, alike(means)]
+    main = np.array(analysis["class_counts"]).argmax(axis=1)
+    names = [f"{cluster} {analysis['classes'][main[cluster]]}" for cluster in order]
     masked = np.abs(means) <= margin
     count, bits = means.shape
     figure = headed(
         "Which bits mean something in which cluster?",
-        f"Mean of each bit in each cluster; {about(record)}. Above: strong colour, the cluster's images agree on the "
-        f"bit; pale, they do not. Below: what a margin of {margin:g} leaves; the hatched cells, {masked.mean():.0%} "
-        "of all, are redundant in their cluster and are masked. Columns are ordered so that alike bits meet.",
+        f"Mean of each bit in each cluster; {about(record)}. Above: strong colour, the cluster's images "
+        f"agree on the bit; pale, they do not. Below: what a margin of {margin:g} leaves. The hatched "
+        f"cells, {masked.mean():.0%} of all, are redundant in their cluster and masked. Alike bits stand "
+        "together.",
         height=1.3 + 0.38 * count,
     )
     panels = [row[0] for row in grid(figure, 2, 1, sharex=True)]
     for axes, values in zip(panels, (means, np.ma.masked_array(means, masked)), strict=True):
         mesh = axes.pcolormesh(values, cmap="RdBu_r", vmin=-1, vmax=1, edgecolors="white", linewidth=0.3)
-        axes.set_yticks(np.arange(count) + 0.5, [str(cluster) for cluster in order])
+        axes.set_yticks(np.arange(count) + 0.5, names)
         axes.set_ylabel("cluster")
         bare(axes)
     panels[0].set_title("Mean of the bit")
@@ -51,7 +54,7 @@ def bit_means(record: Record) -> Figure:
     panels[1].patch.set(facecolor=PALE, hatch="//////", edgecolor="white")
     for row, kept in enumerate((~masked).sum(axis=1)):
         panels[1].text(bits * 1.008, row + 0.5, str(kept), va="center", size=8.5, color=GREY)
-    bar = figure.colorbar(mesh, ax=panels, pad=0.03, aspect=40)
+    bar = figure.colorbar(mesh, ax=panels, pad=0.03, aspect=40, ticks=[-1, -0.5, 0, 0.5, 1])
     bar.set_label("mean of the bit in the cluster")
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
@@ -65,8 +68,8 @@ def redundancy_over_margin(record: Record) -> Figure:
     margin, share = analysis["margin"], record["metrics"]["redundant_share"]
     figure = headed(
         f"With a margin of {margin:g}, {share:.0%} of the bits count as redundant",
-        f"A bit is redundant in a cluster when its mean there lies within the margin of 0. Mean over all clusters; "
-        f"{about(record)}.",
+        "A bit is redundant in a cluster when its mean there is no further from 0 than the margin. Mean "
+        f"over all clusters; {about(record)}.",
         height=3.0,
     )
     axes = grid(figure, 1, 1)[0][0]
@@ -79,7 +82,8 @@ def redundancy_over_margin(record: Record) -> Figure:
         f"the study's margin: {share:.1%} redundant", (margin, share), xytext=(10, -14),
         textcoords="offset points", color=INK, size=9.5,
     )  # fmt: skip
-    axes.set(xlabel="margin on |mean of the bit in the cluster|", ylabel="redundant bits", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="margin on |mean of the bit in the cluster|", ylabel="redundant bits")
+    axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
@@ -95,9 +99,9 @@ def bit_health(record: Record) -> Figure:
     off = correlation[~np.eye(bits, dtype=bool)]
     figure = headed(
         "Are the bits balanced and independent?",
-        f"Over all images a good bit is +1 as often as -1 (mean 0) and is not correlated with any other; {about(record)}."
-        f" Mean |mean| {np.abs(balance).mean():.3f}, mean |correlation| {np.abs(off).mean():.3f}, largest "
-        f"{np.abs(off).max():.2f}.",
+        "Over all images a good bit is +1 as often as -1 (mean 0) and is not correlated with any other. "
+        f"Mean |mean| {np.abs(balance).mean():.3f}, mean |correlation| {np.abs(off).mean():.3f}, largest "
+        f"{np.abs(off).max():.2f}; {about(record)}.",
         height=3.9,
     )
     left, right = grid(figure, 1, 2, gridspec_kw={"width_ratios": [1, 1]})[0]
@@ -108,7 +112,7 @@ def bit_health(record: Record) -> Figure:
     left.grid(False, axis="x")
     limit = max(0.1, float(np.ceil(np.abs(off).max() * 10) / 10))
     shown = np.ma.masked_array(correlation, np.eye(bits, dtype=bool))
-    mesh = right.pcolormesh(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=bits > 64)
+    mesh = right.pcolormesh(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
     right.patch.set_facecolor(PALE)
     right.set(title="Correlation", xlabel="bit (alike ones together)", xticks=[], yticks=[], aspect="equal")
     bare(right)
@@ -120,26 +124,27 @@ def bit_health(record: Record) -> Figure:
 
 @drawn
 def dropping_bits(record: Record) -> Figure:
-    """mAP@k of the teacher's codes against the share of bits dropped: most, least redundant, and random ones."""
+    """mAP@k of the teacher's codes against the share of bits dropped: most redundant, least, or random."""
     lines = sorted(record["analysis"]["dropping"], key=lambda line: line["fraction"])
     figure = headed(
         "What does it cost to drop bits?",
-        "Each query leaves out a share of its cluster's bits: those that decide the cluster least (most redundant), "
-        f"those that decide it most (least redundant), or any. If redundancy bits carry no meaning, the first line "
-        f"stays high longest; {about(record)}.",
+        "Each query leaves out a share of its bits: those that its cluster decides least (the most "
+        "redundant), those that it decides most (the least redundant), or any. If redundancy bits carry "
+        "no meaning, dropping the most redundant first costs least. Teacher with its own codes; clusters "
+        f"from {about(record)}.",
         height=3.4,
     )
     axes = grid(figure, 1, 1)[0][0]
     for name, (colour, marker, dashes) in DROPPED.items():
         own = [line for line in lines if line["dropped"] == name]
         axes.plot(
-            [line["fraction"] for line in own], [line["map"] for line in own], label=f"{name} first" if name != "random" else name,
+            [line["fraction"] for line in own], [line["map"] for line in own], label=name,
             color=colour, marker=marker, markersize=5, linestyle=dashes, linewidth=1.6,
         )  # fmt: skip
-    axes.set(xlabel="bits dropped", ylabel=f"mAP@{cut([record])}, teacher with its own codes")
+    axes.set(xlabel="bits dropped", ylabel=f"mAP@{cut([record])}")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(bottom=0)
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", title="dropped first", alignment="left")
     return figure
 
 

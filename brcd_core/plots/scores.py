@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -30,15 +31,16 @@ def main_figure(records: Iterable[Record]) -> Figure:
     table = scores(records)
     table = table[table["measure"] == "map"]
     lengths, lines = bits_of(records), [line for line in rows(records) if line.method != TEACHER]
-    students = list(dict.fromkeys(line[:2] for line in lines)) or [("", "")]
+    # A study of teachers alone has a panel each, with nothing but the teacher's line.
+    students = list(dict.fromkeys(line[:2] for line in lines or rows(records)))
     methods = [[line.method for line in lines if line[:2] == student] for student in students]
 
     left = _left_end(table.groupby([*Row._fields, "bits", "paradigm"])["value"].mean().tolist())
-    heights = [0.5 + 0.36 * max(1, len(names)) for names in methods]
+    heights = [0.5 + 0.36 * max(3, len(names)) for names in methods]
     figure = headed(
         "How close does a student come to its teacher?",
-        f"Tie-aware mAP@{cut(records)} of the query images (further right is better). Pale marks: mean over seeds; "
-        "dots: one seed each. Dashed line: the teacher, searching with its own codes."
+        f"Tie-aware mAP@{cut(records)} of the query images (further right is better). Pale marks: mean over "
+        "seeds; dots: one seed each. Dashed line: the teacher, searching with its own codes."
         + (" Arrow: a mean left of the axis, with its value." if left is not None else ""),
         height=sum(heights) + 0.65,
     )
@@ -49,7 +51,7 @@ def main_figure(records: Iterable[Record]) -> Figure:
     for row, (teacher, student) in enumerate(students):
         for axes, bits in zip(panels[row], lengths, strict=True):
             part = table[table["bits"] == bits]
-            _teacher_line(axes, part[(part["paradigm"] == TEACHER) & part["teacher"].isin([teacher or student])])
+            _teacher_line(axes, part[(part["paradigm"] == TEACHER) & part["teacher"].isin([teacher])])
             own = part[(part["teacher"] == teacher) & (part["student"] == student)]
             _dots(axes, own, methods[row], left)
             name = f"{student} taught by {teacher}" if several else student
@@ -72,7 +74,8 @@ def _dots(axes: Axes, table: pd.DataFrame, methods: list[str], left: float | Non
         means = part.groupby("method", sort=False)["value"].mean()
         middle = [methods.index(str(name)) + OFFSET[paradigm] for name in means.index]
         pale = sns.light_palette(mark.colour, 4)[1]
-        axes.scatter(means, middle, s=75, color=pale, marker=mark.marker, edgecolors=mark.colour, label=paradigm)
+        look: dict[str, Any] = {"marker": mark.marker, "edgecolors": mark.colour, "label": paradigm}
+        axes.scatter(means, middle, s=75, color=pale, **look)
         axes.scatter(part["value"], places, s=9, color=mark.colour, linewidths=0, zorder=3)
         for mean, place in zip(means, middle, strict=True):
             if left is not None and mean < left:
@@ -106,9 +109,10 @@ def _teacher_line(axes: Axes, table: pd.DataFrame) -> None:
 
 def _legend(figure: Figure) -> None:
     handles = [
-        Line2D([], [], linestyle="", marker=MARKS[name].marker, color=MARKS[name].colour, markersize=7,
-               markerfacecolor=sns.light_palette(MARKS[name].colour, 4)[1], label=MARKS[name].meaning)
-        for name in PARADIGMS
+        Line2D([], [], linestyle="", marker=mark.marker, color=mark.colour, markersize=7,
+               markerfacecolor=sns.light_palette(mark.colour, 4)[1], label=mark.meaning)
+        for mark in (MARKS[name] for name in PARADIGMS)
     ]  # fmt: skip
-    handles.append(Line2D([], [], color=MARKS[TEACHER].colour, linestyle=(0, (5, 3)), label=MARKS[TEACHER].meaning))
+    teacher = MARKS[TEACHER]
+    handles.append(Line2D([], [], color=teacher.colour, linestyle=(0, (5, 3)), label=teacher.meaning))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=GREY)

@@ -37,7 +37,7 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
     means = bits.bit_means(train, found.assignment, chosen.n_clusters)
     report(f"{chosen.n_clusters} clusters of {len(train)} codes; now {CLUSTERS.start} to {CLUSTERS.stop - 1}")
     over_clusters = bits.cluster_scan(train, CLUSTERS, labels["train"], seed=run.seed)
-    over_margin = bits.redundancy(means, MARGINS)
+    over_margin = bits.redundancy(means, MARGINS).rename(columns={"redundant": "redundant_share"})
     report("dropping bits")
     dropping = bits.drop_effect(
         query, database, labels["query"], labels["database"], found, means, FRACTIONS, settings.evaluation.k, run.seed

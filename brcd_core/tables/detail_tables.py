@@ -19,6 +19,13 @@ REDUNDANCY = {  # metric -> heading
     "mean_abs_balance": "imbalance",
     "mean_abs_correlation": "correlation",
 }
+FEATURES = {  # metric -> heading, decimals; a metric that no record has is left out
+    "nearest_neighbour": ("nearest neighbour right", 3),
+    "parameters": ("parameters", 0),
+    "train_views_per_second": ("views / s", 0),
+    "clean_images_per_second": ("clean images / s", 0),
+}
+STORED = {"dimensions": ("dimensions", 0), "megabytes": ("MB", 1), "seconds": ("seconds", 1)}
 TRAINING = {"best_epoch": ("best epoch", 1), "epochs": ("epochs", 1), "seconds": ("seconds", 1)}
 
 
@@ -34,7 +41,10 @@ def redundancy_table(records: Iterable[Record]) -> Table:
     cells = {
         "clusters": [str(line["clusters"]) for line in lines],
         "margin": [f"{line['margin']:g}" for line in lines],
-    } | {heading: [_decimals(line[name]) for line in lines] for name, heading in REDUNDANCY.items()}
+    }
+    for name, heading in REDUNDANCY.items():
+        if any(line[name] is not None for line in lines):
+            cells[heading] = [_decimals(line[name]) for line in lines]
     caption = (
         "How much of a teacher's code is redundant. Its training codes are clustered; a bit is redundant in "
         "a cluster when its mean there, between -1 and +1, is not further from 0 than the margin. Purity: "
@@ -47,38 +57,28 @@ def redundancy_table(records: Iterable[Record]) -> Table:
 
 
 def features_table(records: Iterable[Record]) -> Table:
-    """Size, speed and quality of each backbone's frozen features. ValueError if there is no record of one."""
+    """Quality and size of each backbone's frozen features. ValueError if there is no record of one."""
     chosen = _needed(records, "features")
-    lines = []
-    for record in chosen:
-        metrics, banks = record["metrics"], record["banks"]
-        lines.append(
-            {
-                "backbone": record["run"]["backbone"],
-                "parameters": metrics.get("parameters"),
-                "dimensions": next((bank["shape"][-1] for bank in banks.values() if bank.get("shape")), None),
-                "train_views_per_second": metrics.get("train_views_per_second"),
-                "clean_images_per_second": metrics.get("clean_images_per_second"),
-                "neighbours_accuracy": metrics.get("neighbours_accuracy"),
-                "megabytes": sum(bank.get("megabytes") or 0 for bank in banks.values()),
-                "seconds": sum(bank.get("seconds") or 0 for bank in banks.values()),
-                "device": record["provenance"]["device"],
-            }
-        )
-    cells = {
-        "parameters": [_millions(line["parameters"]) for line in lines],
-        "dimensions": [str(line["dimensions"] or NOTHING) for line in lines],
-        "views / s": [_decimals(line["train_views_per_second"], 0) for line in lines],
-        "clean images / s": [_decimals(line["clean_images_per_second"], 0) for line in lines],
-        "neighbours accuracy": [_decimals(line["neighbours_accuracy"]) for line in lines],
-        "MB": [_decimals(line["megabytes"], 1) for line in lines],
-        "seconds": [_decimals(line["seconds"], 1) for line in lines],
-    }
+    lines = [
+        {"backbone": record["run"]["backbone"]}
+        | {name: record["metrics"].get(name) for name in FEATURES}
+        | {
+            "dimensions": next(iter({bank["shape"][-1] for bank in record["banks"].values()}), None),
+            "megabytes": sum(bank.get("megabytes") or 0 for bank in record["banks"].values()),
+            "seconds": record["provenance"]["seconds"],
+            "device": record["provenance"]["device"],
+        }
+        for record in chosen
+    ]
+    cells = {}
+    for name, (heading, decimals) in (FEATURES | STORED).items():
+        if any(line[name] is not None for line in lines):
+            cells[heading] = [_decimals(line[name], decimals) for line in lines]
     devices = ", ".join(sorted({line["device"] for line in lines}))
     caption = (
-        "The frozen backbones: their size, how fast they encode, and how often the nearest neighbours in "
-        "their feature space name the class of a query image. MB and seconds: all stored features together. "
-        f"Device: {devices}."
+        "The frozen backbones: how often the database image nearest to a validation image in their feature "
+        "space shares a label with it, and what the stored features take. Seconds: of the whole run, next to "
+        f"none where the features were there already. Device: {devices}."
     )
     index = [line["backbone"] for line in lines]
     return make("features", caption, protocol(chosen), pd.DataFrame(lines), index, ["backbone"], cells)
@@ -132,8 +132,3 @@ def _needed(records: Iterable[Record], kind: str) -> list[Record]:
 def _decimals(value: Any, decimals: int = 3) -> str:
     return NOTHING if value is None else f"{value:,.{decimals}f}"
 
-
-def _millions(value: int | None) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value / 1e6:.1f} M" if value >= 1e5 else f"{value:,}"

@@ -22,14 +22,13 @@ def run_table(records: Iterable[Record]) -> pd.DataFrame:
     lines = [_line(record) for record in in_order(records)]
     columns = list(dict.fromkeys(column for line in lines for column in line))
     # Metrics of all kinds stand together, before what only tells where a row comes from.
-    last = [column for column in columns if column.startswith(("input_", "bank_"))]
-    middle = [column for column in columns if column in PROVENANCE]
-    first = [column for column in columns if column not in (*last, *middle)]
+    last = [column for column in columns if column in ABOUT or column.endswith("_checksum")]
+    first = [column for column in columns if column not in last]
     # As objects, so that a whole number stays one where other rows have nothing.
-    return pd.DataFrame(lines, columns=[*first, *middle, *sorted(last)], dtype=object)
+    return pd.DataFrame(lines, columns=[*first, *last], dtype=object)
 
 
-PROVENANCE = (
+ABOUT = (
     "best_epoch", "epochs", "steps", "training_seconds", "total_seconds",
     "device", "git_revision", "git_dirty", "torch", "settings",
 )  # fmt: skip
@@ -37,6 +36,7 @@ PROVENANCE = (
 
 def _line(record: Record) -> dict[str, Any]:
     run, provenance, training = record["run"], record["provenance"], record.get("training", {})
+    inputs = provenance["inputs"]
     names = ("profile", "teacher", "student", "method", "backbone", "bits", "seed")
     line = {"kind": record["kind"]} | {name: run.get(name) for name in names} | _metrics(record["metrics"])
     line |= {name: training.get(name) for name in ("best_epoch", "epochs", "steps")}
@@ -49,22 +49,18 @@ def _line(record: Record) -> dict[str, Any]:
         "torch": provenance["packages"].get("torch"),
         "settings": fingerprint(record["settings"])[:SHORT],
     }
-    banks = record.get("banks", {})
-    line |= dict(_flat(provenance["inputs"], "input"))
-    return line | {f"bank_{split}": bank["checksum"][:SHORT] for split, bank in banks.items()}
+    return line | {f"{name}_checksum": _short(value) for name, value in sorted(inputs.items())}
 
 
 def _metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """map of sshp becomes map_sshp; a metric without a paradigm keeps its name."""
     flat: dict[str, Any] = {}
-    for name, value in metrics.items():
+    for name, value in sorted(metrics.items()):
         parts = value if isinstance(value, Mapping) else {"": value}
-        flat |= {f"{part}_{name}".lstrip("_"): number for part, number in parts.items()}
+        flat |= {f"{part}_{name}".lstrip("_"): number for part, number in sorted(parts.items())}
     return flat
 
 
-def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
-    """The leaves of nested dictionaries under joined names; a checksum is shortened."""
-    if isinstance(value, Mapping):
-        return [leaf for key, item in value.items() for leaf in _flat(item, f"{name}_{key}")]
-    return [(name, value[:SHORT] if isinstance(value, str) and len(value) == 64 else value)]
+def _short(value: Any) -> str:
+    """The first digits of a checksum, or of one over several: enough to see whether two runs had the same."""
+    return (value if isinstance(value, str) else fingerprint(value))[:SHORT]

@@ -106,10 +106,10 @@ def scores(records: Iterable[Record]) -> pd.DataFrame:
         if record["kind"] not in ("teacher", "student"):
             continue
         run = record["run"]
-        for name, measures in record["metrics"].items():
-            paradigm = name if name == TEACHER else name.upper()
-            for measure in MEASURES:
-                line = (*row_of(record), run["bits"], run["seed"], paradigm, measure, measures.get(measure))
+        for paradigm in [TEACHER, *PARADIGMS]:
+            measures = record["metrics"].get(paradigm.lower(), {})
+            for measure in (name for name in MEASURES if name in measures):
+                line = (*row_of(record), run["bits"], run["seed"], paradigm, measure, measures[measure])
                 table.append(line)
     columns = [*Row._fields, "bits", "seed", "paradigm", "measure", "value"]
     return pd.DataFrame(table, columns=columns).astype({"value": float})

@@ -1,0 +1,129 @@
+"""All records of a profile in one file, and the table of its runs.
+
+    python -m brcd_core.study.collect PROFILE
+
+writes results/PROFILE/records.jsonl, from which tables and figures are built, and results/PROFILE/runs.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from brcd_core import profiles, records, tables
+from brcd_core.atomic import write_text
+from brcd_core.config import fingerprint
+from brcd_core.profiles import ParameterError
+from brcd_core.records import Record, RecordError
+from brcd_core.study import features, redundancy, runs, student, teacher
+from brcd_core.study.outcome import Report
+
+COLLECTED, RUNS = "records.jsonl", "runs.csv"
+PARTS = ("kind", "run", "settings", "metrics", "provenance")  # what every record has
+RUNNERS: dict[type, Callable[[Any, Report], Any]] = {  # the function that does a run and leaves its record
+    runs.FeatureRun: lambda run, report: features.prepare(run),
+    runs.TeacherRun: teacher.train_teacher,
+    runs.StudentRun: student.train_student,
+    runs.RedundancyRun: redundancy.analyse,
+}
+
+
+def collect(profile: str) -> list[Record]:
+    """Read the record of every run of a profile; write records.jsonl and runs.csv.
+
+    RecordError naming the runs that have no record, or one that is damaged or of other settings, and saying
+    what to do; then nothing is written.
+    """
+    wanted: list[Any] = runs.every(profile)
+    missing = [run.folder / records.NAME for run in wanted if not records.finished(run.folder)]
+    if missing:
+        first = "\n".join(f"  {path}" for path in missing[:10])
+        more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""
+        raise RecordError(
+            f"{len(missing)} of the {len(wanted)} runs of profile {profile!r} have no record:\n"
+            f"{first}{more}\nRun them with: make study PROFILE={profile}"
+        )
+    found = tables.in_order(_read(run) for run in wanted)
+    folder = _folder(profile)
+    write_text(folder / RUNS, tables.run_table(found).to_csv(index=False, lineterminator="\n"))
+    records.save_all(folder / COLLECTED, found)
+    return found
+
+
+def gather(profile: str, report: Report = print) -> list[Record]:
+    """The records of a profile, whatever it takes.
+
+    Those collected before, where they are of the profile's settings and no run is newer. Else the runs that
+    have no record are done now, one after another, and all are collected.
+    """
+    path = _folder(profile) / COLLECTED
+    wanted: list[Any] = runs.every(profile)
+    if path.exists():
+        collected = records.load_all(path)
+        if _identities(collected) == {_identity(run) for run in wanted} and not _outdated(path, wanted):
+            return collected
+    for run in wanted:
+        if not (records.finished(run.folder) and _of_its_settings(run, records.read(run.folder))):
+            report(f"{run.folder} has no record of these settings: running it now")
+            RUNNERS[type(run)](run, report)
+    return collect(profile)
+
+
+def _read(run: Any) -> Record:
+    """The record of a finished run. RecordError if a part is missing, or if its settings are other ones."""
+    record, path = records.read(run.folder), run.folder / records.NAME
+    absent = [part for part in PARTS if part not in record] if isinstance(record, dict) else list(PARTS)
+    if absent:
+        raise RecordError(f"{path} is damaged (no {', '.join(absent)}); delete it and run again")
+    if not _of_its_settings(run, record):
+        raise RecordError(
+            f"{path} is of other settings than the profile's now; run again: make study PROFILE={run.profile}"
+        )
+    return record
+
+
+def _of_its_settings(run: Any, record: Record) -> bool:
+    return bool(record.get("settings") == run.settings.model_dump(mode="json"))
+
+
+def _outdated(path: Path, wanted: list[Any]) -> bool:
+    """Whether a run is newer than what was collected. Where runs are missing there is nothing better."""
+    if not all(records.finished(run.folder) for run in wanted):
+        return False
+    return any((run.folder / records.NAME).stat().st_mtime > path.stat().st_mtime for run in wanted)
+
+
+def _identity(run: Any) -> str:
+    """A run and its settings, to compare with those of a record."""
+    return fingerprint([run.model_dump(mode="json"), run.settings.model_dump(mode="json")])
+
+
+def _identities(collected: list[Record]) -> set[str]:
+    return {fingerprint([record["run"], record["settings"]]) for record in collected}
+
+
+def _folder(profile: str) -> Path:
+    return runs.StudyRun(profile=profile).results
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Collect a profile's records; 1, with the reason, if they cannot be."""
+    about = __doc__.split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m brcd_core.study.collect", description=about)
+    parser.add_argument("profile", help="a file of workflow/profiles, without its ending")
+    profile = parser.parse_args(arguments).profile
+    try:
+        profiles.load(profile)
+        found = collect(profile)
+    except (RecordError, ParameterError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(found)} records in {_folder(profile) / COLLECTED}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Collecting the records of a profile, and the summary of it, on made-up records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import synthetic_records as made_up
+
+from brcd_core import profiles, records, tables
+from brcd_core.records import RecordError
+from brcd_core.study import collect, runs, summary
+
+
+def record_for(run):
+    """A made-up record of a run of a real profile, with that run's own parameters and settings."""
+    kinds = {
+        runs.FeatureRun: lambda: made_up.features(run.backbone),
+        runs.TeacherRun: lambda: made_up.teacher_record(run.teacher, run.bits, run.seed),
+        runs.StudentRun: lambda: made_up.student_record(
+            run.teacher, run.student, run.method, run.bits, run.seed
+        ),
+        runs.RedundancyRun: lambda: made_up.redundancy(run.teacher, run.bits, seed=run.seed),
+    }
+    own = {"run": run.model_dump(mode="json"), "settings": run.settings.model_dump(mode="json")}
+    return kinds[type(run)]() | own
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """All runs of the smoke profile, with made-up records in a folder of the test."""
+    monkeypatch.setenv("BRCD_OUTPUT", str(tmp_path))
+    for run in runs.every("smoke"):
+        records.write(run.folder, record_for(run))
+    return runs.every("smoke")
+
+
+def test_collect_writes_every_record_and_a_row_each(finished):
+    found = collect.collect("smoke")
+    folder = runs.StudyRun(profile="smoke").results
+    assert records.load_all(folder / "records.jsonl") == found
+    assert [r["kind"] for r in found] == ["features"] * 2 + ["teacher"] * 2 + ["student"] * 4 + ["redundancy"]
+    assert {json.dumps(r["run"], sort_keys=True) for r in found} == {
+        json.dumps(run.model_dump(mode="json"), sort_keys=True) for run in finished
+    }
+    lines = list(csv.DictReader(io.StringIO((folder / "runs.csv").read_text())))
+    assert len(lines) == len(finished)
+    chosen = next(x for x in lines if x["kind"] == "student" and x["method"] == "brcd" and x["seed"] == "1")
+    record = next(r for r in found if r["run"].get("method") == "brcd" and r["run"]["seed"] == 1)
+    assert float(chosen["map_sshp"]) == record["metrics"]["sshp"]["map"]
+
+
+def test_a_missing_record_is_named_with_the_way_out(finished, capsys):
+    gone = finished[3].folder / "record.json"
+    gone.unlink()
+    with pytest.raises(RecordError, match=re.escape(str(gone))) as caught:
+        collect.collect("smoke")
+    assert f"1 of the {len(finished)} runs" in str(caught.value)
+    assert "make study PROFILE=smoke" in str(caught.value)
+    assert not (runs.StudyRun(profile="smoke").results / "records.jsonl").exists()
+    assert collect.main(["smoke"]) == 1
+    assert str(gone) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"kind": "teacher"}'])
+def test_a_damaged_record_is_named(finished, damage):
+    path = finished[2].folder / "record.json"
+    path.write_text(damage)
+    with pytest.raises(RecordError, match=f"{re.escape(str(path))} is damaged.*run again"):
+        collect.collect("smoke")
+
+
+def test_a_record_of_other_settings_is_refused(finished):
+    record = records.read(finished[2].folder)
+    record["settings"]["evaluation"]["k"] += 1
+    records.write(finished[2].folder, record)
+    with pytest.raises(RecordError, match="other settings"):
+        collect.collect("smoke")
+
+
+def test_gather_reads_what_was_collected_even_without_the_runs(finished):
+    found = collect.collect("smoke")
+    for run in finished:
+        (run.folder / "record.json").unlink()
+    assert collect.gather("smoke") == found
+
+
+def test_gather_collects_again_when_a_run_is_newer(finished):
+    collect.collect("smoke")
+    record = records.read(finished[2].folder)
+    record["metrics"]["teacher"]["map"] = 0.123
+    path = records.write(finished[2].folder, record)
+    later = path.stat().st_mtime + 10
+    os.utime(path, (later, later))
+    assert any(r["metrics"].get("teacher", {}).get("map") == 0.123 for r in collect.gather("smoke"))
+
+
+def test_gather_does_the_missing_runs_and_only_these(finished, monkeypatch):
+    done, said = [], []
+
+    def runner(run, report):
+        done.append(run.folder)
+        records.write(run.folder, record_for(run))
+
+    monkeypatch.setattr(collect, "RUNNERS", dict.fromkeys(collect.RUNNERS, runner))
+    stale = records.read(finished[4].folder)
+    records.write(finished[4].folder, stale | {"settings": {"other": 1}})
+    (finished[1].folder / "record.json").unlink()
+    assert len(collect.gather("smoke", said.append)) == len(finished)
+    assert done == [finished[1].folder, finished[4].folder]
+    assert str(finished[1].folder) in said[0]
+
+
+def test_every_kind_of_run_has_a_runner():
+    assert {type(run) for run in runs.every("smoke")} <= set(collect.RUNNERS)
+
+
+def test_summary_prints_the_main_table_and_the_places(finished, capsys):
+    assert summary.main(["smoke"]) == 1
+    assert "make study PROFILE=smoke" in capsys.readouterr().err
+    found = collect.collect("smoke")
+    assert summary.main(["smoke"]) == 0
+    printed = capsys.readouterr().out
+    assert tables.main_table(found).plain() in printed
+    assert f"{len(found)} runs: 2 features, 1 redundancy, 4 student, 2 teacher" in printed
+    assert str(Path("figures") / "smoke") in printed
+
+
+def test_commands_name_an_unknown_profile(capsys):
+    for command in (summary.main, collect.main):
+        assert command(["no_such"]) == 1
+        said = capsys.readouterr().err
+        assert "unknown profile 'no_such'; there are: " + ", ".join(profiles.names()) in said

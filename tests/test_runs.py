@@ -1,0 +1,109 @@
+"""Parameters of notebooks and profiles: what is allowed, and what an error says."""
+
+import pytest
+import yaml
+
+from brcd_core import profiles
+from brcd_core.profiles import ParameterError, laid_over
+from brcd_core.study import runs
+
+
+def notebook(*cells):
+    """The globals of a notebook after these cells ran, with IPython's history of them."""
+    namespace = {"In": ["", *cells], "Out": {}}
+    for cell in cells:
+        exec(cell, namespace)
+    return namespace
+
+
+def test_defaults_are_the_profiles_first():
+    run = runs.read(notebook('profile = "smoke"\nstudent = None\nmethod = None'), runs.StudentRun)
+    assert (run.teacher, run.student, run.method) == ("tiny_teacher", "tiny_student", "alone")
+    assert (run.bits, run.seed) == (16, 0)
+
+
+def test_what_papermill_injects_counts():
+    run = runs.read(notebook('profile = "smoke"\nbits = None', "# Parameters\nbits = 32\nseed = 1"), runs.TeacherRun)
+    assert (run.bits, run.seed) == (32, 1)
+
+
+def test_later_cells_and_earlier_tries_are_no_parameters():
+    cells = ('profile = "smoke"\nbitz = 3', "record = {}\nfound = 7", 'profile = "smoke"\nbits = 8')
+    assert runs.read(notebook(*cells), runs.TeacherRun).bits == 8
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ('profile = "smoke"\nbitz = 16', r"unknown parameter 'bitz'; this notebook has: .*teacher, bits, seed"),
+        ('profile = "smok"', r"unknown profile 'smok'; there are: .*smoke"),
+        ('profile = "smoke"\nteacher = "vit_b99"', r"unknown teacher 'vit_b99'; there are: .*dinov2_vits14"),
+        ('profile = "smoke"\nbits = 0', r"positive multiple of 8 bits, not 0"),
+        ('profile = "smoke"\nbits = 12', r"positive multiple of 8 bits, not 12"),
+        ('profile = "smoke"\nbits = "16"', r"bits: Input should be a valid integer \(given: '16'\)"),
+        ('profile = "smoke"\nseed = True', r"seed: .*integer"),
+        ('profile = "smoke"\nchange = {"viewz": 3}', r"viewz: there is no such setting"),
+        ('profile = "smoke"\nchange = {"data": {"dataset": "cifar11"}}', r"unknown dataset 'cifar11'; there are: .*cifar10"),
+        ('profile = "smoke"\nchange = {"data": {"query": 0}}', r"data\.query.*greater than or equal to 1"),
+        ('profile = "smoke"\nchange = {"distillation": {"name": "brdc"}}', r"unknown distillation method 'brdc'"),
+        (
+            'profile = "smoke"\nchange = {"distillation": {"name": "brcd", "settings": {"margn": 1}}}',
+            r"margn",
+        ),
+        ("teacher = None", r"unknown profile ''; there are: .*smoke"),
+    ],
+)  # fmt: skip
+def test_a_wrong_parameter_is_named(cell, message):
+    with pytest.raises(ParameterError, match=message):
+        runs.read(notebook(cell), runs.TeacherRun)
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(ParameterError, match=r"unknown method 'bcrd'; there are: alone, brcd"):
+        runs.read(notebook('profile = "smoke"\nmethod = "bcrd"'), runs.StudentRun)
+
+
+def test_a_method_is_a_change_of_the_settings():
+    study = profiles.load("smoke")
+    assert study.resolve("alone").distillation.name == "none" and study.resolve("alone").select == "sshp"
+    assert study.resolve("brcd").distillation.name == "brcd" and study.resolve("brcd").select == "mean"
+    changed = study.resolve("brcd", {"distillation": {"settings": {"alpha": 0.5}}})
+    assert changed.distillation.name == "brcd" and changed.distillation_settings().alpha == 0.5
+
+
+def test_changes_are_laid_over_key_by_key():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+    assert laid_over(base, {"a": {"c": [9]}}) == {"a": {"b": 1, "c": [9]}, "d": 3}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+
+
+def test_a_changed_run_has_a_folder_of_its_own():
+    plain = runs.TeacherRun(profile="smoke")
+    changed = runs.TeacherRun(profile="smoke", change={"teacher": {"hidden": 8}})
+    other = runs.TeacherRun(profile="smoke", change={"teacher": {"hidden": 9}})
+    assert len({plain.folder, changed.folder, other.folder}) == 3
+    assert changed.settings.teacher.hidden == 8
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_committed_profile_is_valid_and_its_runs_are_distinct(name):
+    every = runs.every(name)
+    folders = [run.folder for run in every]
+    assert len(set(folders)) == len(folders)
+    for block in profiles.load(name).runs:
+        sizes = (block.teachers, block.students, block.methods, block.bits, block.seeds)
+        assert all(len(set(size)) == len(size) > 0 for size in sizes)
+
+
+def test_students_are_the_product_of_what_a_profile_lists():
+    found = {(r.student, r.method, r.bits, r.seed) for r in runs.students("smoke")}
+    assert found == {("tiny_student", method, 16, seed) for method in ("alone", "brcd") for seed in (0, 1)}
+
+
+def test_a_profile_with_a_wrong_key_names_the_file(tmp_path, monkeypatch):
+    good = yaml.safe_load((profiles.profiles_dir() / "smoke.yaml").read_text())
+    good["settings"]["data"]["trian"] = 5
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(good))
+    monkeypatch.setattr(profiles, "profiles_dir", lambda: tmp_path)
+    with pytest.raises(ParameterError, match=r"mine\.yaml: settings\.data\.trian: there is no such setting"):
+        profiles.load("mine")
