@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --nolock --retries 1 --quiet rules host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lab lint graph tables lock clean
+.PHONY: help setup study test lint test-weights lab graph tables lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -35,17 +35,27 @@ study: setup ## fetch data and weights, run a profile, print its main table (PRO
 		|| { code=$$?; [ $$code -ne 75 ] || echo "another 'make study PROFILE=$(PROFILE)' is running in this folder"; exit $$code; }
 	@$(BIN)/python -m brcd_core.study.summary $(PROFILE)
 
-test: setup ## every test: ruff, mypy, imports, unit tests, the smoke study, every notebook
+test: lint ## every test: ruff, mypy, imports, unit tests, the smoke study, every notebook
+	@rm -rf build/test
+	$(TEST) $(BIN)/pytest -n $(CORES) --dist loadscope --nbval-lax --nbval-current-env tests notebooks
+
+# Tests fetch nothing and leave results/ and cache/ alone. One thread a worker: two on a busy core crawl.
+TEST = BRCD_OUTPUT=$(CURDIR)/build/test BRCD_CACHE=$(CURDIR)/build/test/cache OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest
+
+test-weights: setup ## the tests that need real weights, fetched first
+	$(BIN)/python -m brcd_core.pretrained fetch dinov2_vits14 mobilenet_v2 resnet18 efficientnet_lite0
+	$(BIN)/pytest -m weights
 
 lab: setup ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 tables: setup ## build the tables and figures of PROFILE again from its collected records
-	@rm -rf results/$(PROFILE)/tables figures/$(PROFILE)
+	@rm -rf results/$(PROFILE)/tables
 	$(BIN)/python -m brcd_core.study.summary $(PROFILE) --rebuild
 
 graph: setup ## draw the runs of PROFILE and what depends on what (needs graphviz)

@@ -20,6 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
+        part.chmod(0o644)  # some writers leave files that only their owner can read
         with part.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(part, path)

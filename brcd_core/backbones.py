@@ -36,6 +36,7 @@ class Entry:
     size: int = 224  # in pixels, when none is asked for
     patch: int = 0  # of a transformer: the size must be a multiple of it, and is fixed once built
     pretrained: bool = True
+    foldable: bool = False  # BatchNorms can be folded into convolutions (torch.fx can trace the network)
     adapt: Callable[[State, nn.Module, int], State] = lambda state, network, size: state  # to a size
 
     @property
@@ -53,9 +54,7 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, network: nn.Module, entry: Entry, name: str, feature: str, size: int, checksum: str
-    ) -> None:
+    def __init__(self, network: nn.Module, entry: Entry, name: str, feature: str, size: int, checksum: str) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.name, self.feature, self.size, self.checksum = name, feature, size, checksum
@@ -114,6 +113,8 @@ def load(name: str, feature: str = "penultimate", size: int | None = None) -> Ba
         checksum = weights.checksum(network.state_dict())
     if entry.classifier and feature == "penultimate":
         setattr(network, entry.classifier, nn.Identity())
+    if entry.foldable:
+        network = _fused(network)
     return Backbone(network, entry, name, feature, size, checksum)
 
 
@@ -144,6 +145,14 @@ def checksum(name: str) -> str:
     if entry.pretrained:
         return weights.load_state(name)[1]
     return weights.checksum(entry.build(entry.size).state_dict())
+
+
+def _fused(network: nn.Module) -> nn.Module:
+    """The same function with every BatchNorm folded into its convolution: up to twice as fast on a CPU."""
+    from torch.fx.experimental.optimization import fuse
+
+    fused: nn.Module = fuse(network.eval())
+    return fused
 
 
 # The model libraries take seconds to import, and a run whose banks are there needs none of them: each network
@@ -201,9 +210,9 @@ BACKBONES: dict[str, Entry] = {
         adapt=_vit_b16_positions,
     ),
     "mobilenet_v2": Entry(
-        lambda size: _torchvision("mobilenet_v2"), dim=1280, role="student", classifier="classifier"
+        lambda size: _torchvision("mobilenet_v2"), dim=1280, role="student", classifier="classifier", foldable=True
     ),
-    "resnet18": Entry(lambda size: _torchvision("resnet18"), dim=512, role="student", classifier="fc"),
+    "resnet18": Entry(lambda size: _torchvision("resnet18"), dim=512, role="student", classifier="fc", foldable=True),
     # Google's weights: TensorFlow's padding and BatchNorm eps 1e-3 (both in timm's tf_ variant), and its own
     # normalisation, (255 x - 127) / 128.
     "efficientnet_lite0": Entry(
@@ -215,7 +224,7 @@ BACKBONES: dict[str, Entry] = {
         std=(128 / 255,) * 3,
     ),
     "efficientnet_b0": Entry(
-        lambda size: _torchvision("efficientnet_b0"), dim=1280, role="student", classifier="classifier"
+        lambda size: _torchvision("efficientnet_b0"), dim=1280, role="student", classifier="classifier", foldable=True
     ),
     "tiny_teacher": Entry(lambda size: TinyTeacher(), dim=64, role="teacher", size=32, pretrained=False),
     "tiny_student": Entry(lambda size: TinyStudent(), dim=48, role="student", size=32, pretrained=False),

@@ -95,14 +95,15 @@ def ids_checksum(ids: NDArray[np.integer]) -> str:
 
 
 def native_precision(device: torch.device | str) -> Precision:
-    """bfloat16 where the processor computes it natively, else float32."""
+    """bfloat16 where the processor gains by it, else float32.
+
+    On a CPU that means AMX. With AVX512_BF16 alone DINOv2 ran at 60 % of its float32 speed, ResNet-18 at 75 %.
+    """
     if torch.device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if torch.device(device).type == "cpu":
-        # Private functions of torch: where they are gone, float32 is never wrong.
-        probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-        return "bfloat16" if any(probe() for probe in probes if probe) else "float32"
-    return "float32"
+    # A private function of torch: where it is gone, float32 is never wrong.
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bfloat16" if torch.device(device).type == "cpu" and amx() else "float32"
 
 
 def build(

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
-from tqdm.auto import tqdm as live_tqdm
 
 LINE_EVERY_SECONDS = 5.0
 
@@ -22,6 +21,8 @@ def track(work: Iterable[Any] | int, description: str, unit: str = "image") -> A
     what: dict[str, Any] = {"total": work} if isinstance(work, int) else {"iterable": work}
     what |= {"desc": description, "unit": unit}
     if os.environ.get("BRCD_BATCH") != "1" and (sys.stderr.isatty() or _in_notebook()):
+        from tqdm.auto import tqdm as live_tqdm  # warns at import where there are no notebook widgets
+
         return live_tqdm(**what)
     return tqdm(**what, file=_Lines(), ascii=" #", ncols=100, mininterval=LINE_EVERY_SECONDS, miniters=1)
 

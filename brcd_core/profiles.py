@@ -50,7 +50,7 @@ class Views(Frozen):
 
 
 class Extraction(Frozen):
-    """How features are computed. auto: bfloat16 where the processor has it, else float32."""
+    """How features are computed. auto: bfloat16 where the processor gains by it, else float32."""
 
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     batch: int = Field(64, ge=1)

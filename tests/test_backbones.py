@@ -176,12 +176,8 @@ def test_float32_out_under_autocast_and_with_channels_last(name: str) -> None:
 # ---- sizes
 
 
-@pytest.mark.parametrize(
-    ("name", "stored", "size", "patch"), [("dinov2_vits14", 37, 112, 14), ("vit_b16", 14, 64, 16)]
-)
-def test_positions_are_resampled_to_the_grid_of_the_size(
-    name: str, stored: int, size: int, patch: int
-) -> None:
+@pytest.mark.parametrize(("name", "stored", "size", "patch"), [("dinov2_vits14", 37, 112, 14), ("vit_b16", 14, 64, 16)])
+def test_positions_are_resampled_to_the_grid_of_the_size(name: str, stored: int, size: int, patch: int) -> None:
     """A constant field stays constant, a ramp stays a ramp, the class token's position does not change."""
     dim, grid = BACKBONES[name].dim, size // patch
     key = "pos_embed" if name == "dinov2_vits14" else "encoder.pos_embedding"

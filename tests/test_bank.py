@@ -348,15 +348,9 @@ def test_bfloat16_is_used_where_asked(tmp_path: Path) -> None:
 
 
 def test_native_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    for bf16, amx, expected in [(1, 0, "bfloat16"), (0, 1, "bfloat16"), (0, 0, "float32")]:
-        monkeypatch.setattr(
-            torch.cpu, "_is_avx512_bf16_supported", lambda answer=bf16: bool(answer), raising=False
-        )
-        monkeypatch.setattr(
-            torch.cpu, "_is_amx_tile_supported", lambda answer=amx: bool(answer), raising=False
-        )
+    for amx, expected in [(True, "bfloat16"), (False, "float32")]:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda answer=amx: answer, raising=False)
         assert native_precision("cpu") == expected
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
     assert native_precision("cpu") == "float32"
     assert native_precision("mps") == "float32"

@@ -54,9 +54,7 @@ def test_wrong_feature_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cosine 1.0" in pretrained.check_known_answer("dinov2_vits14")
     for wrong in (right.flip(0), torch.full((384,), torch.nan)):
         answering(monkeypatch, wrong)
-        with pytest.raises(
-            pretrained.KnownAnswerError, match=r"dinov2_vits14 \(weights: .*expected.*cosine of 0.999"
-        ):
+        with pytest.raises(pretrained.KnownAnswerError, match=r"dinov2_vits14 \(weights: .*expected.*cosine of 0.999"):
             pretrained.check_known_answer("dinov2_vits14")
 
 
@@ -70,9 +68,7 @@ def test_wrong_class_or_wrong_confidence_is_named(monkeypatch: pytest.MonkeyPatc
         if right:
             assert "Egyptian cat" in pretrained.check_known_answer("resnet18")
             continue
-        with pytest.raises(
-            pretrained.KnownAnswerError, match=r"resnet18.*expected Egyptian cat \(0.5.*found"
-        ):
+        with pytest.raises(pretrained.KnownAnswerError, match=r"resnet18.*expected Egyptian cat \(0.5.*found"):
             pretrained.check_known_answer("resnet18")
 
 

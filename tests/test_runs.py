@@ -43,7 +43,7 @@ def test_later_cells_and_earlier_tries_are_no_parameters():
         ('profile = "smoke"\nbits = "16"', r"bits: Input should be a valid integer \(given: '16'\)"),
         ('profile = "smoke"\nseed = True', r"seed: .*integer"),
         ('profile = "smoke"\nchange = {"viewz": 3}', r"viewz: there is no such setting"),
-        ('profile = "smoke"\nchange = {"data": {"dataset": "cifar11"}}', r"unknown dataset 'cifar11'; there are: .*cifar10"),
+        ('profile = "smoke"\nchange = {"data": {"dataset": "cifar11"}}', r"unknown dataset 'cifar11'; there are"),
         ('profile = "smoke"\nchange = {"data": {"query": 0}}', r"data\.query.*greater than or equal to 1"),
         ('profile = "smoke"\nchange = {"distillation": {"name": "brdc"}}', r"unknown distillation method 'brdc'"),
         (

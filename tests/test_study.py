@@ -203,7 +203,7 @@ def test_a_missing_record_is_named(chain):
     path = runs.students("smoke")[0].folder / records.NAME
     whole = path.read_text()
     path.unlink()
-    with pytest.raises(RecordError, match=r"1 of the .* runs of profile 'smoke'.*make study PROFILE=smoke"):
+    with pytest.raises(RecordError, match=r"(?s)1 of the .* runs of profile 'smoke'.*make study PROFILE=smoke"):
         collect.collect("smoke")
     path.write_text(whole)
 

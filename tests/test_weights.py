@@ -69,9 +69,7 @@ def test_published_digits_of_a_checksum_are_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", weights.known_names())
 def test_checksums_are_pinned_and_agree_with_the_file_names(name: str) -> None:
     for file in weights.SOURCES[name]:
-        assert re.fullmatch(r"[0-9a-f]{64}", file.source.sha256) or isinstance(
-            file.source.sha256, weights.Digits
-        )
+        assert re.fullmatch(r"[0-9a-f]{64}", file.source.sha256) or isinstance(file.source.sha256, weights.Digits)
         digits = re.search(r"-([0-9a-f]{8})\.pth$", file.source.filename)
         if digits and isinstance(file.source, Url):
             assert file.source.sha256.startswith(digits.group(1))

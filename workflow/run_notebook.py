@@ -16,6 +16,7 @@ from typing import TextIO
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from brcd_core.atomic import replacing
 
@@ -53,6 +54,8 @@ def main(notebook: Path, executed: Path, parameters: dict[str, object]) -> int:
                     progress_bar=False,
                     stdout_file=out,
                     stderr_file=out,
+                    # Sockets in place of ports: kernels that start at the same moment race for ports.
+                    config=Config(KernelManager={"transport": "ipc"}),
                 )
             except PapermillExecutionError:
                 os.replace(part, failed)

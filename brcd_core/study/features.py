@@ -20,6 +20,7 @@ from brcd_core.profiles import Network, Settings
 from brcd_core.study.runs import FeatureRun
 from brcd_core.training import Views
 from brcd_core.view_sources import BankViews, FreshViews
+from brcd_core.views import augment, clean
 
 SPLITS = ("validation", "query", "database")  # clean views; the database begins with the training images
 
@@ -142,6 +143,18 @@ def prepare(run: FeatureRun) -> records.Record:
     return record
 
 
+def example_views(settings: Settings, images: int, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some training images as backbones see them: clean (n, S, S, 3), and views (n, v, S, S, 3), in [0, 1]."""
+    dataset = data.load(settings.data.dataset)
+    ids = data.split(settings.data.dataset, settings.data.sizes())["train"][:images]
+    pixels, chosen = dataset.tensor(ids), settings.views
+    drawn = [augment(pixels, ids, v, chosen.size, chosen.seed, chosen.augmentation) for v in range(views)]
+    return (
+        clean(pixels, chosen.size).permute(0, 2, 3, 1).numpy(),
+        torch.stack(drawn, dim=1).permute(0, 1, 3, 4, 2).numpy(),
+    )
+
+
 def nearest_neighbour_accuracy(inputs: Inputs, role: str) -> float:
     """Share of validation images that share a label with their nearest database image by cosine."""
     query, database = (
@@ -195,7 +208,7 @@ def _bank(
 
 def _load(settings: Settings, role: str, name: str, device: torch.device) -> backbones.Backbone:
     encoder = backbones.load(name, network(settings, role).feature, settings.views.size)
-    return encoder.to(device, memory_format=torch.channels_last)
+    return encoder.to(device).to(memory_format=torch.channels_last)
 
 
 def _precision(settings: Settings, device: torch.device) -> bank.Precision:

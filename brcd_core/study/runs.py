@@ -158,8 +158,10 @@ class StudentRun(TeacherRun):
 
 
 def teacher_of(run: TeacherRun) -> TeacherRun:
-    """The run of the teacher that a student or an analysis belongs to."""
-    return TeacherRun(**{name: getattr(run, name) for name in TeacherRun.model_fields})
+    """The run of the teacher that a student or an analysis belongs to; a change of the student is none of it."""
+    values = {name: getattr(run, name) for name in TeacherRun.model_fields}
+    change = {name: value for name, value in run.change.items() if name not in ("student", "distillation", "select")}
+    return TeacherRun(**values | {"change": change})
 
 
 class SearchRun(StudentRun):

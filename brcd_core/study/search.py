@@ -32,6 +32,7 @@ class Found:
     inputs: Inputs
     queries: np.ndarray  # (Q,) positions in the query split
     hits: dict[str, Hits]
+    bits: int
 
     def summary(self) -> pd.DataFrame:
         """How many of the shown hits are right: one row a query, one column a way of searching."""
@@ -44,6 +45,7 @@ class Found:
         """What plots.search_panel draws: images (uint8, N x H x W x 3), distances and right or wrong."""
         pixels, ids = self.inputs.dataset.pixels, self.inputs.ids
         return {
+            "bits": self.bits,
             "queries": pixels[ids["query"][self.queries]],
             "names": [self._names(row) for row in self.inputs.labels["query"][self.queries]],
             "strips": {
@@ -73,6 +75,7 @@ def search(run: SearchRun, report: Report = print) -> Found:
             name: _hits(inputs, chosen, codes[asks][0][chosen], codes[answers][1], run.shown)
             for name, (asks, answers) in ways.items()
         },
+        run.bits,
     )
 
 

@@ -12,6 +12,7 @@ from brcd_core.study.outcome import CHECKPOINT, Report, Trained, about, describe
 from brcd_core.study.runs import TeacherRun
 from brcd_core.training import Scores, fit
 
+
 def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
     """Train the teacher of a run, score it on the query split, leave checkpoint and record in its folder.
 
