@@ -73,9 +73,9 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(environment):
 
 def test_a_wrong_parameter_fails_in_the_first_cell_and_leaves_no_result(tmp_path):
     executed = tmp_path / "runs" / "x" / "notebook.ipynb"
+    wrong = '{"profile": "smoke", "metod": "brcd"}'
     done = subprocess.run(
-        [sys.executable, "workflow/run_notebook.py", "notebooks/03_distil_student.ipynb", str(executed)]
-        + ['{"profile": "smoke", "metod": "brcd"}'],
+        [sys.executable, "workflow/run_notebook.py", "notebooks/03_distil_student.ipynb", str(executed), wrong],
         cwd=repository(), env=os.environ | {"BRCD_OUTPUT": str(tmp_path), "BRCD_CACHE": str(tmp_path)},
         capture_output=True, text=True,
     )  # fmt: skip
