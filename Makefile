@@ -48,7 +48,7 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test-weights: setup ## the tests that need real weights, fetched first
-	$(BIN)/python -m brcd_core.pretrained fetch dinov2_vits14 mobilenet_v2 resnet18 efficientnet_lite0
+	$(BIN)/python -m brcd_core.backbones.known_answers fetch dinov2_vits14 mobilenet_v2 resnet18 efficientnet_lite0
 	$(BIN)/pytest -m weights
 
 lab: setup ## open JupyterLab on the notebooks

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from brcd_core import backbones, data, distillation, hashing
+from brcd_core import backbones, datasets, distillation, hashing
 from brcd_core.config import Frozen, repository
 from brcd_core.training import Scores, Select, Training
-from brcd_core.views import Augmentation
+from brcd_core.views.augmentation import Augmentation
 
 
 class ParameterError(ValueError):
@@ -33,7 +33,7 @@ class Data(Frozen):
     @field_validator("dataset")
     @classmethod
     def _known(cls, name: str) -> str:
-        return one_of("dataset", name, data.names())
+        return one_of("dataset", name, datasets.names())
 
     def sizes(self) -> dict[str, int]:
         """Images per split."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from brcd_core import backbones, weights
-from brcd_core.backbones import BACKBONES, Backbone
+from brcd_core import backbones
+from brcd_core.backbones import BACKBONES, Backbone, weights
 
 SMALL = {"dinov2_vits14": 28, "vit_b16": 32}  # pixels; the others take 32 too
 CLASSIFIERS = [name for name, entry in BACKBONES.items() if entry.classifier]

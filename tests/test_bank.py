@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from brcd_core import bank as bank_module
-from brcd_core import bars, chunked
-from brcd_core.bank import BankError, BankSettings, build, ids_checksum, native_precision, open_bank
-from brcd_core.view_sources import BankViews, FreshViews
-from brcd_core.views import Augmentation, augment, clean
+from brcd_core import bars
+from brcd_core.views import bank as bank_module
+from brcd_core.views import chunked
+from brcd_core.views.augmentation import Augmentation, augment, clean
+from brcd_core.views.bank import BankError, BankSettings, build, ids_checksum, native_precision, open_bank
+from brcd_core.views.sources import BankViews, FreshViews
 
 SIZE, DIM = 16, 6
 IDS = np.array([3, 14, 15, 9, 26, 5, 35])

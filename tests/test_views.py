@@ -18,9 +18,9 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from brcd_core import image_operations as operations
-from brcd_core import views
-from brcd_core.views import Augmentation, Parameters, apply, augment, clean, draw
+from brcd_core.views import augmentation as views
+from brcd_core.views import image_operations as operations
+from brcd_core.views.augmentation import Augmentation, Parameters, apply, augment, clean, draw
 
 PAPER = Augmentation()
 TOLERANCE = 1e-4

@@ -15,7 +15,7 @@ import torch
 from onnx import helper, numpy_helper
 from timm.models.vision_transformer import VisionTransformer
 
-from brcd_core.weight_formats import WeightsError, read_onnx_vit, read_pickle, read_torch, rename_in_order
+from brcd_core.backbones.weight_formats import WeightsError, read_onnx_vit, read_pickle, read_torch, rename_in_order
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -15,10 +15,10 @@ import timm
 import torch
 from torchvision import models
 
-from brcd_core import weights
-from brcd_core.fetch import FetchError, Url, obtain, sha256_of
-from brcd_core.sources import SourceError
-from brcd_core.weight_formats import read_pickle, read_torch
+from brcd_core.backbones import weights
+from brcd_core.backbones.weight_formats import read_pickle, read_torch
+from brcd_core.fetching import FetchError, Url, obtain, sha256_of
+from brcd_core.fetching.sources import SourceError
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_core import backbones, bank, data, records
-from brcd_core.bank import Bank, BankSettings, ids_checksum, native_precision
+from brcd_core import backbones, datasets, records
 from brcd_core.bars import track
 from brcd_core.config import cache_dir
 from brcd_core.hashing import HashHead
 from brcd_core.profiles import Network, Settings
 from brcd_core.study.runs import FeatureRun
 from brcd_core.training import Views
-from brcd_core.view_sources import BankViews, FreshViews
-from brcd_core.views import augment, clean
+from brcd_core.views import bank
+from brcd_core.views.augmentation import augment, clean
+from brcd_core.views.bank import Bank, BankSettings, ids_checksum, native_precision
+from brcd_core.views.sources import BankViews, FreshViews
 
 SPLITS = ("validation", "query", "database")  # clean views; the database begins with the training images
 
@@ -32,7 +33,7 @@ class Inputs:
     settings: Settings
     networks: Mapping[str, str]
     device: torch.device
-    dataset: data.Dataset
+    dataset: datasets.Dataset
     ids: dict[str, np.ndarray]  # split -> image ids
     banks: dict[str, dict[str, Bank]]  # role -> split -> features; "train" holds the augmented views
 
@@ -98,8 +99,8 @@ def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
     Raises what data, weights and banks raise: each names the file and the way out.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = data.load(settings.data.dataset)
-    ids = data.split(settings.data.dataset, settings.data.sizes())
+    dataset = datasets.load(settings.data.dataset)
+    ids = datasets.split(settings.data.dataset, settings.data.sizes())
     banks = {
         role: {
             split: _bank(settings, role, name, split, dataset, ids[split], device)
@@ -117,9 +118,9 @@ def prepare(run: FeatureRun) -> records.Record:
     nearest neighbour (cosine) of each validation image in the database.
     """
     started = time.perf_counter()
-    from brcd_core import pretrained  # brings torchvision, which takes seconds
+    from brcd_core.backbones import known_answers
 
-    answer = pretrained.check_known_answer(run.backbone)
+    answer = known_answers.check_known_answer(run.backbone)
     inputs = load_inputs(run.settings, {role: run.backbone for role in run.roles})
     found = {(role, split): one for role, banks in inputs.banks.items() for split, one in banks.items()}
     record = {
@@ -145,8 +146,8 @@ def prepare(run: FeatureRun) -> records.Record:
 
 def example_views(settings: Settings, images: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Some training images as backbones see them: clean (n, S, S, 3), and views (n, v, S, S, 3), in [0, 1]."""
-    dataset = data.load(settings.data.dataset)
-    ids = data.split(settings.data.dataset, settings.data.sizes())["train"][:images]
+    dataset = datasets.load(settings.data.dataset)
+    ids = datasets.split(settings.data.dataset, settings.data.sizes())["train"][:images]
     pixels, chosen = dataset.tensor(ids), settings.views
     drawn = [augment(pixels, ids, v, chosen.size, chosen.seed, chosen.augmentation) for v in range(views)]
     return (
@@ -171,7 +172,7 @@ def _bank(
     role: str,
     name: str,
     split: str,
-    dataset: data.Dataset,
+    dataset: datasets.Dataset,
     ids: np.ndarray,
     device: torch.device,
 ) -> Bank:

@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 from urllib.parse import urlparse
 
-from brcd_core.progress import Progress, size
+from brcd_core.fetching.progress import Progress, size
 
 CONNECT_SECONDS = 5.0  # an unreachable host must not keep the next source waiting
 STALL_SECONDS = 60.0  # a connected host may pause this long

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from brcd_core.progress import size
-from brcd_core.sources import NpmPackage, PipPackage, Source, SourceError, Url
+from brcd_core.fetching.progress import size
+from brcd_core.fetching.sources import NpmPackage, PipPackage, Source, SourceError, Url
 
 __all__ = [
     "NO_SPACE",

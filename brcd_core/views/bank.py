@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from brcd_core import chunked
 from brcd_core.atomic import write_text
 from brcd_core.config import Frozen, fingerprint
-from brcd_core.fetch import NO_SPACE, is_intact, lock, sha256_of
-from brcd_core.views import VERSION, Augmentation, augment, clean
+from brcd_core.fetching import NO_SPACE, is_intact, lock, sha256_of
+from brcd_core.views import chunked
+from brcd_core.views.augmentation import VERSION, Augmentation, augment, clean
 
 Precision = Literal["bfloat16", "float32"]
 ReadImages = Callable[[NDArray[np.int64]], Tensor]  # image ids (B,) -> uint8 (B, 3, H, W)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from brcd_core import backbones, pretrained, weights
-from brcd_core.backbones import BACKBONES, Backbone
+from brcd_core import backbones
+from brcd_core.backbones import BACKBONES, Backbone, weights
+from brcd_core.backbones import known_answers as pretrained
 
 PRETRAINED = [name for name, entry in BACKBONES.items() if entry.pretrained]
 CLASSIFIERS = [name for name, entry in BACKBONES.items() if entry.classifier]
@@ -101,7 +102,7 @@ def test_command_line_says_what_is_missing(
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_real_weights_give_the_known_answer(name: str) -> None:
     if not weights.cached_path(name).exists():
-        pytest.skip(f"cache/weights has no {name}; python -m brcd_core.pretrained fetch {name}")
+        pytest.skip(f"cache/weights has no {name}; python -m brcd_core.backbones.known_answers fetch {name}")
     pretrained.check_known_answer(name)
 
 
@@ -109,7 +110,7 @@ def test_real_weights_give_the_known_answer(name: str) -> None:
 def test_dinov2_equals_its_published_graph_where_positions_are_resampled_alike() -> None:
     """The graph resamples by 16.1 / 37, bilinear; with that, nothing but rounding is left."""
     if not weights.cached_path("dinov2_vits14").exists():
-        pytest.skip("cache/weights has no dinov2_vits14; python -m brcd_core.pretrained fetch dinov2_vits14")
+        pytest.skip("cache/weights has no dinov2_vits14; make test-weights fetches it")
     backbone = backbones.load("dinov2_vits14")
     stored = weights.load_state("dinov2_vits14")[0]["pos_embed"]
     grid = stored[:, 1:].view(1, 37, 37, 384).permute(0, 3, 1, 2)

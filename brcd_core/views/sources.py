@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brcd_core.bank import Bank, Encode, Precision, ReadImages, encode_pixels
-from brcd_core.views import Augmentation, augment
+from brcd_core.views.augmentation import Augmentation, augment
+from brcd_core.views.bank import Bank, Encode, Precision, ReadImages, encode_pixels
 
 SAME = ("dataset", "data_fingerprint", "split", "ids_checksum", "views", "augmentation", "seed", "version")
 

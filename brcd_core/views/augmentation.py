@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from brcd_core.config import Frozen
-from brcd_core.image_operations import (
+from brcd_core.views.image_operations import (
     blur,
     brightness,
     contrast,

