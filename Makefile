@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --nolock --retries 1 --quiet rules host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint test-weights lab graph tables lock clean
+.PHONY: help setup study test lint test-weights bench lab graph tables lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -50,6 +50,9 @@ lint: setup
 test-weights: setup ## the tests that need real weights, fetched first
 	$(BIN)/python -m brcd_core.backbones.known_answers fetch dinov2_vits14 mobilenet_v2 resnet18 efficientnet_lite0
 	$(BIN)/pytest -m weights
+
+bench: setup ## how fast retrieval is, against the usual loop and a bare popcount
+	$(BIN)/python -m benchmarks.retrieval
 
 lab: setup ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -22,6 +22,7 @@ from brcd_core import retrieval
 
 
 def main() -> None:
+    """Time every job in turn and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, default in (("queries", 5000), ("database", 50000), ("bits", 64), ("k", 1000), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -82,6 +82,7 @@ def nearest(
 
 
 def pack_both(query_codes: ArrayLike, database_codes: ArrayLike) -> tuple[Array, Array, int]:
+    """Both sets packed, and their code length. ValueError where the lengths differ."""
     queries, database = pack(query_codes, "query codes"), pack(database_codes, "database codes")
     bits, other = np.shape(query_codes)[1], np.shape(database_codes)[1]
     if bits != other:

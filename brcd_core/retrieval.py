@@ -45,6 +45,7 @@ class Counts:
 
     @property
     def database_size(self) -> int:
+        """N."""
         return int(self.items[0].sum())
 
 

@@ -64,7 +64,7 @@ def test_notebooks_are_stripped_and_have_one_parameters_cell(path):
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
     assert [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])] == code[:1]
-    assert "runs.read(globals()" in "".join(code[1]["source"])
+    assert "parameters.read(globals()" in "".join(code[1]["source"])
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
     assert notebook["cells"][0]["cell_type"] == "markdown"
     assert "How long" in "".join(notebook["cells"][0]["source"])

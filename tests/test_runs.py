@@ -5,7 +5,7 @@ import yaml
 
 from brcd_core import profiles
 from brcd_core.profiles import ParameterError, laid_over
-from brcd_core.study import runs
+from brcd_core.study import parameters, runs
 
 
 def notebook(*cells):
@@ -17,19 +17,20 @@ def notebook(*cells):
 
 
 def test_defaults_are_the_profiles_first():
-    run = runs.read(notebook('profile = "smoke"\nstudent = None\nmethod = None'), runs.StudentRun)
+    run = parameters.read(notebook('profile = "smoke"\nstudent = None\nmethod = None'), runs.StudentRun)
     assert (run.teacher, run.student, run.method) == ("tiny_teacher", "tiny_student", "alone")
     assert (run.bits, run.seed) == (16, 0)
 
 
 def test_what_papermill_injects_counts():
-    run = runs.read(notebook('profile = "smoke"\nbits = None', "# Parameters\nbits = 32\nseed = 1"), runs.TeacherRun)
+    cells = ('profile = "smoke"\nbits = None', "# Parameters\nbits = 32\nseed = 1")
+    run = parameters.read(notebook(*cells), runs.TeacherRun)
     assert (run.bits, run.seed) == (32, 1)
 
 
 def test_later_cells_and_earlier_tries_are_no_parameters():
     cells = ('profile = "smoke"\nbitz = 3', "record = {}\nfound = 7", 'profile = "smoke"\nbits = 8')
-    assert runs.read(notebook(*cells), runs.TeacherRun).bits == 8
+    assert parameters.read(notebook(*cells), runs.TeacherRun).bits == 8
 
 
 @pytest.mark.parametrize(
@@ -55,12 +56,12 @@ def test_later_cells_and_earlier_tries_are_no_parameters():
 )  # fmt: skip
 def test_a_wrong_parameter_is_named(cell, message):
     with pytest.raises(ParameterError, match=message):
-        runs.read(notebook(cell), runs.TeacherRun)
+        parameters.read(notebook(cell), runs.TeacherRun)
 
 
 def test_an_unknown_method_is_named():
     with pytest.raises(ParameterError, match=r"unknown method 'bcrd'; there are: alone, brcd"):
-        runs.read(notebook('profile = "smoke"\nmethod = "bcrd"'), runs.StudentRun)
+        parameters.read(notebook('profile = "smoke"\nmethod = "bcrd"'), runs.StudentRun)
 
 
 def test_a_method_is_a_change_of_the_settings():

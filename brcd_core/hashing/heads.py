@@ -65,6 +65,7 @@ class HashHead(nn.Module):
         self.deviation.copy_(flat.std(0).clamp_min(1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, D)."""
         x = (features - self.mean) / self.deviation
         for layer in self.layers[:-1]:
             x = torch.relu(layer(x))

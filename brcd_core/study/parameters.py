@@ -1,0 +1,60 @@
+"""The parameters of a notebook: read from its first cell, checked, and turned into a run."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from brcd_core.profiles import ParameterError, explain
+from brcd_core.study.runs import StudyRun
+
+Run = TypeVar("Run", bound=StudyRun)
+
+
+def read(namespace: Mapping[str, Any], kind: type[Run]) -> Run:
+    """The run that a notebook's parameters cell describes; call it in the first cell after that one.
+
+    `namespace` is the notebook's globals(). ParameterError for a parameter that does not exist (its
+    name and all that do are listed), for one that is missing, and for a value that is not allowed.
+    """
+    given = {name: namespace[name] for name in _parameter_names(namespace)}
+    unknown = sorted(set(given) - set(kind.model_fields))
+    if unknown:
+        known = ", ".join(kind.model_fields)
+        raise ParameterError(f"unknown parameter {', '.join(map(repr, unknown))}; this notebook has: {known}")
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise ParameterError(explain(error)) from None
+
+
+def _parameter_names(namespace: Mapping[str, Any]) -> list[str]:
+    """The names that a notebook's parameters cell assigns, and the cell that papermill puts behind it.
+
+    Found in IPython's history, so that the results of later cells are not taken for parameters when a cell
+    is run again. Without a history, every public name of the namespace is one.
+    """
+    if "In" not in namespace:
+        return [name for name in namespace if not name.startswith("_")]
+    own: list[str] = []
+    injected: list[str] = []
+    for source in namespace["In"]:
+        names = _assigned(source)
+        if source.startswith("# Parameters"):
+            injected = names
+        elif "profile" in names:
+            own = names
+    return list(dict.fromkeys(own + injected))
+
+
+def _assigned(source: str) -> list[str]:
+    """The names that the statements of a cell assign."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a cell with IPython magic
+        return []
+    targets = [target for line in statements if isinstance(line, ast.Assign) for target in line.targets]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
