@@ -9,26 +9,29 @@ SHELL := /bin/bash
 export PYTHONUNBUFFERED := 1
 
 SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
-	--rerun-incomplete --nolock --retries 1 --quiet rules host
+	--rerun-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
 .PHONY: help setup study test lint test-weights bench lab graph tables lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 setup: .venv/.ready ## make .venv/ with the locked dependencies
 
-# Written last, so that an interrupted set-up is done again.
+# .ready is written last, so that an interrupted set-up is done again; the lock is for two that start at once.
 .venv/.ready: requirements.lock pyproject.toml
-	@echo "setting up .venv (torch and its libraries are a large download)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or later is needed, this is $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
-	@$(PYTHON) -m venv .venv || { echo "python3 cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $@
+	@exec 9>.setup.lock; flock 9; \
+	if [ $@ -nt requirements.lock ] && [ $@ -nt pyproject.toml ]; then exit 0; fi; \
+	echo "setting up .venv (torch and its libraries are a large download)"; \
+	$(PYTHON) -m venv .venv \
+		|| { echo "python3 cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
+	touch $@
 
 study: setup ## fetch data and weights, run a profile, print its main table (PROFILE=quick, smoke, paper)
 	@flock --nonblock --conflict-exit-code 75 -o .venv/.study-$(PROFILE).lock $(SNAKEMAKE) \
@@ -37,10 +40,10 @@ study: setup ## fetch data and weights, run a profile, print its main table (PRO
 
 test: lint ## every test: ruff, mypy, imports, unit tests, the smoke study, every notebook
 	@rm -rf build/test
-	$(TEST) $(BIN)/pytest -n $(CORES) --dist loadscope --nbval-lax --nbval-current-env tests notebooks
+	$(TEST) $(BIN)/pytest -n $(CORES) --dist loadgroup --nbval-lax --nbval-current-env tests notebooks
 
 # Tests fetch nothing and leave results/ and cache/ alone. One thread a worker: two on a busy core crawl.
-TEST = BRCD_OUTPUT=$(CURDIR)/build/test BRCD_CACHE=$(CURDIR)/build/test/cache OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+TEST = BRCD_OUTPUT=build/test BRCD_CACHE=build/test/cache OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 lint: setup
 	$(BIN)/ruff check .
@@ -58,7 +61,6 @@ lab: setup ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 tables: setup ## build the tables and figures of PROFILE again from its collected records
-	@rm -rf results/$(PROFILE)/tables
 	$(BIN)/python -m brcd_core.study.summary $(PROFILE) --rebuild
 
 graph: setup ## draw the runs of PROFILE and what depends on what (needs graphviz)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from brcd_core.atomic import replacing
 from brcd_core.hashing import HashHead
@@ -19,12 +19,17 @@ class CheckpointError(RuntimeError):
     """A checkpoint is missing or damaged; the message names the file and the way out."""
 
 
+def checksum(head: HashHead) -> str:
+    """SHA-256 (hex) of a head's weights and scaling."""
+    return _checksum({name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()})
+
+
 def save_head(path: Path, head: HashHead, about: dict[str, Any]) -> None:
     """Write a head and what it is (JSON-able: run, settings, epoch) atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
     metadata = {"about": json.dumps(about, sort_keys=True), "sha256": _checksum(tensors)}
     with replacing(path) as part:
-        save_file(tensors, part, metadata=metadata)
+        part.write_bytes(save(tensors, metadata))  # save_file would hide a full disk in an error of its own
 
 
 def load_head(path: Path) -> tuple[HashHead, dict[str, Any]]:

@@ -34,10 +34,10 @@ def repository() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where downloads, decoded data, weights and view banks are kept: $BRCD_CACHE, else <repository>/cache."""
-    return Path(os.environ.get("BRCD_CACHE") or repository() / "cache")
+    """Where downloads, data, weights and banks are kept: $BRCD_CACHE (from the repository, if relative), or cache/."""
+    return repository() / os.environ.get("BRCD_CACHE", "cache")
 
 
 def output_dir() -> Path:
     """Where results/ and figures/ are written: $BRCD_OUTPUT, else the repository."""
-    return Path(os.environ.get("BRCD_OUTPUT") or repository())
+    return repository() / os.environ.get("BRCD_OUTPUT", "")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -43,10 +43,17 @@ class Data(Frozen):
 class Views(Frozen):
     """Augmented views of each training image. count 0: no bank, every step computes fresh views."""
 
-    count: int = Field(ge=0)
+    count: int = Field(ge=0)  # 1 cannot be: contrastive training needs two
     size: int = Field(ge=8)  # pixels of a side, after augmentation
     seed: int = 0
     augmentation: Augmentation = Augmentation()
+
+    @field_validator("count")
+    @classmethod
+    def _a_pair(cls, count: int) -> int:
+        if count == 1:
+            raise ValueError("contrastive training needs at least 2 views of an image, or 0 for fresh ones")
+        return count
 
 
 class Extraction(Frozen):
@@ -75,7 +82,7 @@ class Evaluation(Frozen):
     """k of mAP@k, and the k of precision@k."""
 
     k: int = Field(1000, ge=1)
-    precision_at: list[int] = [1, 10, 100, 1000]
+    precision_at: list[Annotated[int, Field(ge=1)]] = [1, 10, 100, 1000]
 
 
 class Settings(Frozen):
@@ -96,6 +103,10 @@ class Settings(Frozen):
         self.hash_settings()
         self.distillation_settings()
         return self
+
+    def network(self, role: str) -> Network:
+        """The settings of a role, teacher or student."""
+        return {"teacher": self.teacher, "student": self.student}[role]
 
     def hash_settings(self) -> Frozen:
         """The hash model's validated settings."""
@@ -163,11 +174,16 @@ class Profile(Frozen):
 
 
 def laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `change`; dictionaries are merged key by key, all else is replaced."""
+    """`base` with the values of `change`; dictionaries are merged key by key, all else is replaced.
+
+    A choice of another name replaces the old one whole: its settings belong to that name.
+    """
     result = dict(base)
     for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = laid_over(result[key], value) if both else value
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name") in (None, old.get("name")):
+            value = laid_over(old, value)
+        result[key] = value
     return result
 
 

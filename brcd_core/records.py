@@ -33,7 +33,7 @@ def provenance(device: torch.device, seconds: float, inputs: dict[str, Any]) -> 
     return {
         "git_revision": _git("rev-parse", "HEAD"),
         # Results and figures are what runs write; they do not make the code another one.
-        "git_dirty": bool(_git("status", "--porcelain", "--", ".", ":!results", ":!figures")),
+        "git_dirty": _dirty(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "device": device_name(device),
@@ -54,6 +54,12 @@ def device_name(device: torch.device) -> str:
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     return f"{cpu}, {os.cpu_count()} cores"
+
+
+def _dirty() -> bool | None:
+    """Whether tracked files differ from the revision; None where git cannot say."""
+    changed = _git("status", "--porcelain", "--", ".", ":!results", ":!figures")
+    return None if changed is None else bool(changed)
 
 
 @functools.cache
@@ -96,6 +102,11 @@ def read(folder: Path) -> Record:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} is damaged ({error}); delete it and run again") from error
+
+
+def forget(folder: Path) -> None:
+    """Remove a run's record, if there is one, before the run is done again: it is not finished any more."""
+    (folder / NAME).unlink(missing_ok=True)
 
 
 def finished(folder: Path) -> bool:

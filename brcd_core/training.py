@@ -123,8 +123,9 @@ def fit(
             head.load_state_dict(best_state)
             raise TrainingError(
                 f"the loss is {epoch_losses[step].item()} at step {step + 1} of epoch {epoch} "
-                f"(step {steps + step + 1} of the run); the best checkpoint, of epoch {best_epoch}, is kept. "
-                "Look for NaN in the features, or lower the learning rate."
+                f"(step {steps + step + 1} of the run); "
+                + (f"the best checkpoint, of epoch {best_epoch}, is kept. " if best_epoch else "")
+                + "Look for NaN in the features, or lower the learning rate."
             )
         steps += len(losses)
 

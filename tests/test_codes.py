@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from brcd_core import retrieval
+from brcd_core.codes import hamming, nearest, pack, unpack
 
 
 def slow_distance(a: np.ndarray, b: np.ndarray) -> int:
@@ -28,20 +28,20 @@ def test_pack_round_trip_and_hamming(bits: int) -> None:
     random = np.random.default_rng(bits)
     query, database = random.standard_normal((5, bits)), random.standard_normal((9, bits))
     query[0, :4] = [0.0, -0.0, np.inf, -np.inf]  # zero counts as +1
-    packed = retrieval.pack(query)
+    packed = pack(query)
     assert packed.dtype == np.uint64
     assert packed.shape == (5, math.ceil(bits / 64))
-    assert_array_equal(retrieval.unpack(packed, bits), np.where(query >= 0, 1, -1))
+    assert_array_equal(unpack(packed, bits), np.where(query >= 0, 1, -1))
     slow = [[slow_distance(a, b) for b in database] for a in query]
-    assert_array_equal(retrieval.hamming(packed, retrieval.pack(database)), slow)
-    opposite = retrieval.pack(np.where(query >= 0, -1, 1))
-    assert_array_equal(np.diag(retrieval.hamming(packed, opposite)), bits)
+    assert_array_equal(hamming(packed, pack(database)), slow)
+    opposite = pack(np.where(query >= 0, -1, 1))
+    assert_array_equal(np.diag(hamming(packed, opposite)), bits)
 
 
 def test_pack_bit_layout() -> None:
     codes = -np.ones((1, 72))
     codes[0, [0, 5, 70]] = 1
-    assert retrieval.pack(codes).tolist() == [[1 + 2**5, 2**6]]
+    assert pack(codes).tolist() == [[1 + 2**5, 2**6]]
 
 
 @pytest.mark.parametrize(
@@ -58,20 +58,20 @@ def test_pack_bit_layout() -> None:
 )
 def test_pack_refuses(codes: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        retrieval.pack(codes)
+        pack(codes)
 
 
 def test_unpack_refuses_other_length() -> None:
     with pytest.raises(ValueError, match="65 bits"):
-        retrieval.unpack(np.zeros((2, 1), np.uint64), 65)
+        unpack(np.zeros((2, 1), np.uint64), 65)
 
 
 @pytest.mark.parametrize(("bits", "k"), [(16, 1), (16, 60), (64, 50), (128, 200), (264, 1000)])
 def test_nearest_is_a_stable_argsort(bits: int, k: int) -> None:
     query, database = np.split(few_codes(207, bits, seed=bits), [7])
     database[0] = np.where(query[0] >= 0, -1, 1)  # as far as can be: more than a byte holds at 264 bits
-    packed = retrieval.pack(query), retrieval.pack(database)
-    indices, distances = retrieval.nearest(*packed, k)
+    packed = pack(query), pack(database)
+    indices, distances = nearest(*packed, k)
     for q in range(7):
         slow = np.array([slow_distance(query[q], item) for item in database])
         order = np.argsort(slow, kind="stable")[:k]
@@ -81,20 +81,20 @@ def test_nearest_is_a_stable_argsort(bits: int, k: int) -> None:
 
 def test_nearest_distances_are_those_of_faiss() -> None:
     query, database = np.split(few_codes(520, 64, seed=3), [20])
-    packed = retrieval.pack(query), retrieval.pack(database)
+    packed = pack(query), pack(database)
     index = faiss.IndexBinaryFlat(64)
     index.add(packed[1].view(np.uint8))
     expected, _ = index.search(packed[0].view(np.uint8), 100)
-    assert_array_equal(retrieval.nearest(*packed, 100)[1], expected)
+    assert_array_equal(nearest(*packed, 100)[1], expected)
 
 
 def test_unusable_packed_codes_are_named() -> None:
-    packed = retrieval.pack(np.ones((3, 8)))
+    packed = pack(np.ones((3, 8)))
     with pytest.raises(ValueError, match="k must be at least 1"):
-        retrieval.nearest(packed, packed, 0)
+        nearest(packed, packed, 0)
     with pytest.raises(ValueError, match="query codes must be packed"):
-        retrieval.nearest(np.ones((3, 8)), packed, 1)  # type: ignore[arg-type]
+        nearest(np.ones((3, 8)), packed, 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="database codes must be packed"):
-        retrieval.hamming(packed, packed[:0])
+        hamming(packed, packed[:0])
     with pytest.raises(ValueError, match="query codes have 1 words, database codes 2"):
-        retrieval.hamming(packed, retrieval.pack(np.ones((3, 72))))
+        hamming(packed, pack(np.ones((3, 72))))

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from brcd_core import backbones
-from brcd_core.backbones import BACKBONES, Backbone, weights
-from brcd_core.backbones import known_answers as pretrained
+from brcd_core.backbones import BACKBONES, Backbone, known_answers, weights
 
 PRETRAINED = [name for name, entry in BACKBONES.items() if entry.pretrained]
 CLASSIFIERS = [name for name, entry in BACKBONES.items() if entry.classifier]
@@ -37,12 +36,12 @@ def answering(monkeypatch: pytest.MonkeyPatch, features: Tensor) -> None:
 
 
 def test_every_pretrained_backbone_has_a_known_answer() -> None:
-    answers = json.loads(pretrained.ANSWERS.read_text())
+    answers = json.loads(known_answers.ANSWERS.read_text())
     assert set(answers) == set(PRETRAINED) == set(weights.known_names())
     assert len(answers["dinov2_vits14"]["cls"]) == 384
     for name in CLASSIFIERS:
         assert set(answers[name]["classes"]) <= {281, 282, 285}
-    assert [pretrained._class_name(number) for number in pretrained.CATS] == [
+    assert [known_answers._class_name(number) for number in known_answers.CATS] == [
         "tabby",
         "tiger cat",
         "Egyptian cat",
@@ -50,49 +49,49 @@ def test_every_pretrained_backbone_has_a_known_answer() -> None:
 
 
 def test_wrong_feature_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = torch.tensor(json.loads(pretrained.ANSWERS.read_text())["dinov2_vits14"]["cls"])
+    right = torch.tensor(json.loads(known_answers.ANSWERS.read_text())["dinov2_vits14"]["cls"])
     answering(monkeypatch, right)
-    assert "cosine 1.0" in pretrained.check_known_answer("dinov2_vits14")
+    assert "cosine 1.0" in known_answers.check_known_answer("dinov2_vits14")
     for wrong in (right.flip(0), torch.full((384,), torch.nan)):
         answering(monkeypatch, wrong)
-        with pytest.raises(pretrained.KnownAnswerError, match=r"dinov2_vits14 \(weights: .*expected.*cosine of 0.999"):
-            pretrained.check_known_answer("dinov2_vits14")
+        with pytest.raises(known_answers.KnownAnswerError, match=r"dinov2_vits14 \(weights: .*expected.*of 0.999"):
+            known_answers.check_known_answer("dinov2_vits14")
 
 
 def test_wrong_class_or_wrong_confidence_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = json.loads(pretrained.ANSWERS.read_text())["resnet18"]
+    answer = json.loads(known_answers.ANSWERS.read_text())["resnet18"]
     rest = (1 - answer["probability"]) / 999
     for top, probability, right in ((285, answer["probability"], True), (285, 0.9, False), (9, 0.548, False)):
         logits = torch.full((1000,), rest).log()
         logits[top] = np.log(probability)
         answering(monkeypatch, logits)
         if right:
-            assert "Egyptian cat" in pretrained.check_known_answer("resnet18")
+            assert "Egyptian cat" in known_answers.check_known_answer("resnet18")
             continue
-        with pytest.raises(pretrained.KnownAnswerError, match=r"resnet18.*expected Egyptian cat \(0.5.*found"):
-            pretrained.check_known_answer("resnet18")
+        with pytest.raises(known_answers.KnownAnswerError, match=r"resnet18.*expected Egyptian cat \(0.5.*found"):
+            known_answers.check_known_answer("resnet18")
 
 
 def test_backbones_whose_answer_was_not_measured_must_see_a_cat(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, nn.functional.one_hot(torch.tensor(282), 1000).float())
-    assert "tiger cat" in pretrained.check_known_answer("vit_b16")
+    assert "tiger cat" in known_answers.check_known_answer("vit_b16")
     answering(monkeypatch, nn.functional.one_hot(torch.tensor(283), 1000).float())
-    with pytest.raises(pretrained.KnownAnswerError, match="expected tabby or tiger cat or Egyptian cat"):
-        pretrained.check_known_answer("vit_b16")
+    with pytest.raises(known_answers.KnownAnswerError, match="expected tabby or tiger cat or Egyptian cat"):
+        known_answers.check_known_answer("vit_b16")
 
 
 def test_tiny_encoders_need_no_known_answer() -> None:
-    assert "random" in pretrained.check_known_answer("tiny_teacher")
+    assert "random" in known_answers.check_known_answer("tiny_teacher")
 
 
 def test_command_line_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BRCD_CACHE", str(tmp_path))
-    assert pretrained.main(["check", "vit_b16"]) == 1
+    assert known_answers.main(["check", "vit_b16"]) == 1
     assert "vit_b16: not in the cache" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        pretrained.main(["check", "vgg16"])
+        known_answers.main(["check", "vgg16"])
 
 
 # ---- with the real weights
@@ -103,7 +102,7 @@ def test_command_line_says_what_is_missing(
 def test_real_weights_give_the_known_answer(name: str) -> None:
     if not weights.cached_path(name).exists():
         pytest.skip(f"cache/weights has no {name}; python -m brcd_core.backbones.known_answers fetch {name}")
-    pretrained.check_known_answer(name)
+    known_answers.check_known_answer(name)
 
 
 @pytest.mark.weights
@@ -117,7 +116,7 @@ def test_dinov2_equals_its_published_graph_where_positions_are_resampled_alike()
     grid = nn.functional.interpolate(grid, scale_factor=16.1 / 37, mode="bilinear")
     positions: Tensor = backbone.network.pos_embed  # type: ignore[assignment]
     positions.data = torch.cat([stored[:, :1], grid.flatten(2).mT], dim=1)
-    expected = torch.tensor(json.loads(pretrained.ANSWERS.read_text())["dinov2_vits14"]["cls"])
+    expected = torch.tensor(json.loads(known_answers.ANSWERS.read_text())["dinov2_vits14"]["cls"])
     with torch.no_grad():
-        found = backbone(pretrained._picture())[0]
+        found = backbone(known_answers._picture())[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)

@@ -51,6 +51,10 @@ def test_later_cells_and_earlier_tries_are_no_parameters():
             'profile = "smoke"\nchange = {"distillation": {"name": "brcd", "settings": {"margn": 1}}}',
             r"margn",
         ),
+        ('profile = "smoke"\nchange = {"data": {"train": 101}}', r"sample: train size 101 is not in 1 \.\. 100"),
+        ('profile = "smoke"\nchange = {"views": {"count": 1}}', r"at least 2 views"),
+        ('profile = "smoke"\nteacher = "dinov2_vits14"', r"dinov2_vits14 wants a size that is a multiple of 14"),
+        ('profile = "smoke"\nchange = {"teacher": {"feature": "logits"}}', r"tiny_teacher has no feature 'logits'"),
         ("teacher = None", r"unknown profile ''; there are: .*smoke"),
     ],
 )  # fmt: skip
@@ -76,6 +80,12 @@ def test_changes_are_laid_over_key_by_key():
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
     assert laid_over(base, {"a": {"c": [9]}}) == {"a": {"b": 1, "c": [9]}, "d": 3}
     assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+    choice = {"method": {"name": "brcd", "settings": {"alpha": 0.5}}}
+    assert laid_over(choice, {"method": {"settings": {"margin": 0.1}}})["method"] == {
+        "name": "brcd",
+        "settings": {"alpha": 0.5, "margin": 0.1},
+    }
+    assert laid_over(choice, {"method": {"name": "none"}}) == {"method": {"name": "none"}}
 
 
 def test_a_changed_run_has_a_folder_of_its_own():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brcd_core import datasets as data
+from brcd_core import datasets
 from brcd_core.datasets import drawing, split_files
 from brcd_core.datasets.__main__ import main
 
@@ -21,7 +21,7 @@ from brcd_core.datasets.__main__ import main
     [("cifar10", (5_000, 5_000, 5_000, 50_000), 50_000), ("sample", (100, 50, 50, 200), 200)],
 )
 def test_committed_splits(name: str, sizes: tuple[int, ...], train_images: int) -> None:
-    parts = data.split(name)
+    parts = datasets.split(name)
     assert list(parts) == ["train", "validation", "query", "database"]
     assert tuple(len(parts[part]) for part in parts) == sizes
     sets = {part: set(indices.tolist()) for part, indices in parts.items()}
@@ -32,7 +32,7 @@ def test_committed_splits(name: str, sizes: tuple[int, ...], train_images: int) 
     for train in (1, sizes[0] // 3, sizes[0]):
         for database in {train, train + 1, sizes[0], sizes[0] + 7, sizes[3]}:
             if database >= train:
-                some = data.split(name, {"train": train, "query": 3, "database": database})
+                some = datasets.split(name, {"train": train, "query": 3, "database": database})
                 assert set(some["train"]) <= set(some["database"])
                 assert len(some["train"]) == train
                 assert len(some["database"]) == database
@@ -41,14 +41,14 @@ def test_committed_splits(name: str, sizes: tuple[int, ...], train_images: int) 
 
 
 def test_sample_split_is_balanced_and_drawn_by_the_committed_command(tmp_path: Path) -> None:
-    parts = data.split("sample")
-    numbers = data.load("sample").labels.argmax(axis=1)
+    parts = datasets.split("sample")
+    numbers = datasets.load("sample").labels.argmax(axis=1)
     for size in range(1, 101):
         counts = np.bincount(numbers[parts["train"][:size]], minlength=10)
         assert counts.max() - counts.min() <= 1
     assert main(["splits", "--dataset", "sample", "--out", str(tmp_path)]) == 0
     for name in ("train.txt", "validation.txt", "query.txt", "database.txt", "checksums.json"):
-        assert (tmp_path / "sample" / name).read_bytes() == (data.SPLITS / "sample" / name).read_bytes()
+        assert (tmp_path / "sample" / name).read_bytes() == (datasets.SPLITS / "sample" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_sample_split_is_balanced_and_drawn_by_the_committed_command(tmp_path: P
 )
 def test_sizes_that_are_not_there(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        data.split("sample", sizes)
+        datasets.split("sample", sizes)
 
 
 def good_lists() -> dict[str, list[Any]]:

@@ -157,7 +157,7 @@ def test_redundancy_agrees_with_what_the_loss_uses(chain):
     inputs = features.load_inputs(run.settings, {"teacher": run.teacher})
     (codes,) = inputs.codes(teacher.teacher(run.teacher_run()).head, "teacher", "train")
     knowledge = student.TeacherKnowledge(torch.as_tensor(codes).float(), run.seed)
-    prepared = student.distillation.methods.load("brcd").prepare(knowledge, redundancy.brcd_settings(run))
+    prepared = student.distillation.methods.load("brcd").prepare(knowledge, run.settings.distillation_settings())
     mask = np.abs(np.array(analysis["means"])) > analysis["margin"]
     assert np.array_equal(mask, prepared.mask.numpy().astype(bool))
     assert np.sum(analysis["class_counts"]) == len(codes) == sum(analysis["sizes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import pickle
 import re
@@ -169,10 +170,27 @@ def test_checksum_does_not_depend_on_the_source(state_and_sources: Toy) -> None:
 def test_nobody_delivers(state_and_sources: Toy) -> None:
     _, sources = state_and_sources
     sources[1].works = False
-    with pytest.raises(FetchError, match="it is away"):
+    with pytest.raises(FetchError, match=r"it is away(.|\n)*own name; the folder is .*\$BRCD_CACHE/downloads"):
         weights.load_state("toy")
     assert not weights.cached_path("toy").exists()
     assert weights.source_of("toy") == "not in the cache"
+
+
+def test_a_full_disk_is_said_plainly_and_leaves_nothing_behind(
+    state_and_sources: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bytes = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.suffix != ".safetensors":
+            return write_bytes(path, data)
+        write_bytes(path, data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"no space left to write .*toy\.safetensors"):
+        weights.load_state("toy")
+    assert list(weights.cached_path("toy").parent.iterdir()) == []
 
 
 def flip_last_byte(path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TextIO
 
@@ -43,7 +44,9 @@ def main(notebook: Path, executed: Path, parameters: dict[str, object]) -> int:
     failed = executed.with_suffix(".failed.ipynb")
     out = Labelled(sys.stdout, label)
     try:
-        with replacing(executed) as part:
+        with replacing(executed) as part, tempfile.TemporaryDirectory(prefix="brcd-") as sockets:
+            # Sockets in a folder of their own: kernels that start at the same moment race for ports.
+            transport = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
             try:
                 papermill.execute_notebook(
                     notebook,
@@ -54,8 +57,7 @@ def main(notebook: Path, executed: Path, parameters: dict[str, object]) -> int:
                     progress_bar=False,
                     stdout_file=out,
                     stderr_file=out,
-                    # Sockets in place of ports: kernels that start at the same moment race for ports.
-                    config=Config(KernelManager={"transport": "ipc"}),
+                    config=transport,
                 )
             except PapermillExecutionError:
                 os.replace(part, failed)

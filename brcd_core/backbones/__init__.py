@@ -21,6 +21,7 @@ from brcd_core.backbones.weight_formats import State
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOGITS = 1000
+VERSION = 1  # Raise it when a change here changes features: every view bank is then built anew.
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,6 @@ class Entry:
 
     build: Callable[[int], nn.Module]  # the network for an input size, with random weights
     dim: int  # of the penultimate feature
-    role: str  # what it serves for in the study: teacher or student
     classifier: str = ""  # the attribute of the network that turns the penultimate feature into logits
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -87,11 +87,6 @@ class Backbone(nn.Module):
         super().train(False)
         return self
 
-    @property
-    def parameter_count(self) -> int:
-        """Number of weights, without buffers; with the classifier if the feature is its logits."""
-        return sum(value.numel() for value in self.network.parameters())
-
 
 def load(name: str, feature: str = "penultimate", size: int | None = None) -> Backbone:
     """A frozen backbone with its weights, on the CPU; they are fetched the first time.
@@ -100,11 +95,8 @@ def load(name: str, feature: str = "penultimate", size: int | None = None) -> Ba
     ValueError for an unknown name or feature, or a size that does not fit; FetchError if no source delivers.
     """
     entry = entry_of(name)
-    dim(name, feature)
     size = entry.size if size is None else size
-    step = max(entry.patch, 1)
-    if size < 1 or size % step:
-        raise ValueError(f"{name} wants a size that is a multiple of {step} pixels, got {size}")
+    check(name, feature, size)
     network = entry.build(size)
     if entry.pretrained:
         state, checksum = weights.load_state(name)
@@ -116,6 +108,14 @@ def load(name: str, feature: str = "penultimate", size: int | None = None) -> Ba
     if entry.foldable:
         network = _fused(network)
     return Backbone(network, entry, name, feature, size, checksum)
+
+
+def check(name: str, feature: str, size: int) -> None:
+    """ValueError for an unknown backbone or feature, or an input size that does not fit."""
+    dim(name, feature)
+    step = max(entry_of(name).patch, 1)
+    if size < 1 or size % step:
+        raise ValueError(f"{name} wants a size that is a multiple of {step} pixels, got {size}")
 
 
 def entry_of(name: str) -> Entry:
@@ -197,35 +197,32 @@ BACKBONES: dict[str, Entry] = {
     "dinov2_vits14": Entry(
         lambda size: _timm("vit_small_patch14_dinov2", img_size=size),
         dim=384,
-        role="teacher",
         patch=14,
         adapt=_dinov2_positions,
     ),
     "vit_b16": Entry(
         lambda size: _torchvision("vit_b_16", image_size=size),
         dim=768,
-        role="teacher",
         classifier="heads",
         patch=16,
         adapt=_vit_b16_positions,
     ),
     "mobilenet_v2": Entry(
-        lambda size: _torchvision("mobilenet_v2"), dim=1280, role="student", classifier="classifier", foldable=True
+        lambda size: _torchvision("mobilenet_v2"), dim=1280, classifier="classifier", foldable=True
     ),
-    "resnet18": Entry(lambda size: _torchvision("resnet18"), dim=512, role="student", classifier="fc", foldable=True),
+    "resnet18": Entry(lambda size: _torchvision("resnet18"), dim=512, classifier="fc", foldable=True),
     # Google's weights: TensorFlow's padding and BatchNorm eps 1e-3 (both in timm's tf_ variant), and its own
     # normalisation, (255 x - 127) / 128.
     "efficientnet_lite0": Entry(
         lambda size: _timm("tf_efficientnet_lite0"),
         dim=1280,
-        role="student",
         classifier="classifier",
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     ),
     "efficientnet_b0": Entry(
-        lambda size: _torchvision("efficientnet_b0"), dim=1280, role="student", classifier="classifier", foldable=True
+        lambda size: _torchvision("efficientnet_b0"), dim=1280, classifier="classifier", foldable=True
     ),
-    "tiny_teacher": Entry(lambda size: TinyTeacher(), dim=64, role="teacher", size=32, pretrained=False),
-    "tiny_student": Entry(lambda size: TinyStudent(), dim=48, role="student", size=32, pretrained=False),
+    "tiny_teacher": Entry(lambda size: TinyTeacher(), dim=64, size=32, pretrained=False),
+    "tiny_student": Entry(lambda size: TinyStudent(), dim=48, size=32, pretrained=False),
 }

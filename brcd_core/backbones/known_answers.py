@@ -1,7 +1,7 @@
 """Are the pretrained weights the right ones, in the right network, behind the right normalisation?
 
 Each backbone must give a known answer to one photograph of a cat. The answers were computed without
-backbones.py: DINOv2's by onnxruntime from a published graph, the classifiers' by their libraries' models.
+brcd_core.backbones: DINOv2's by onnxruntime from a published graph, the classifiers' by their libraries' models.
 
     python -m brcd_core.backbones.known_answers COMMAND
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from brcd_core.atomic import replacing
@@ -30,6 +30,8 @@ from brcd_core.backbones.weight_formats import (
 )
 from brcd_core.config import cache_dir
 from brcd_core.fetching import PipPackage, Source, Url, obtain, sha256_of
+
+BY_HAND = "Place it under its own name; the folder is cache/downloads, or $BRCD_CACHE/downloads where that is set."
 
 
 class Digits(str):
@@ -67,7 +69,7 @@ def load_state(name: str) -> tuple[State, str]:
         except WeightsError as error:
             print(f"{error}: removed, and made again", file=sys.stderr)
             path.unlink(missing_ok=True)
-    delivery = obtain([file.source for file in files], cache_dir() / "downloads")
+    delivery = obtain([file.source for file in files], cache_dir() / "downloads", BY_HAND)
     file = next(file for file in files if file.source == delivery.source)
     print(f"{name}: reading {delivery.path.name}", file=sys.stderr)
     state = file.read(delivery.path)
@@ -127,7 +129,8 @@ def _write_cached(path: Path, state: State, about: dict[str, str]) -> None:
     # safetensors takes no shared memory
     whole = {key: value.contiguous().clone() for key, value in state.items()}
     with replacing(path) as part:
-        save_file(whole, part, metadata={**about, "checksum": checksum(whole)})
+        # save_file would hide a full disk in an error of its own
+        part.write_bytes(save(whole, {**about, "checksum": checksum(whole)}))
 
 
 def _read_dinov2(path: Path) -> State:

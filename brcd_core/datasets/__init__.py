@@ -77,7 +77,7 @@ def load(name: str, folder: Path | None = None) -> Dataset:
     """A dataset by name; a missing one is fetched into the cache, or read from `folder`, and checked.
 
     Raises ValueError: unknown name, or wrong content; FileNotFoundError: `folder` lacks it;
-    fetch.FetchError: no source could be reached.
+    fetching.FetchError: no source could be reached.
     """
     return _entry(name).read(folder)
 

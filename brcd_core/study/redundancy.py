@@ -26,17 +26,21 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
     against database.
     """
     started = time.perf_counter()
+    records.forget(run.folder)
     settings = run.settings
     inputs = load_inputs(settings, {"teacher": run.teacher})
     head = teacher(run.teacher_run(), report).head.to(inputs.device)
     train, query, database = inputs.codes(head, "teacher", "train", "query", "database")
     labels = inputs.labels
-    chosen = brcd_settings(run)
+    chosen = settings.distillation_settings()
+    if not isinstance(chosen, brcd.Settings):
+        chosen = brcd.Settings()  # a profile without BRCD: the published settings
 
     found = bits.cluster(train, chosen.n_clusters, seed=run.seed)
     means = bits.bit_means(train, found.assignment, chosen.n_clusters)
     report(f"{chosen.n_clusters} clusters of {len(train)} codes; now {CLUSTERS.start} to {CLUSTERS.stop - 1}")
     over_clusters = bits.cluster_scan(train, CLUSTERS, labels["train"], seed=run.seed)
+    scan = over_clusters.set_index("clusters")["silhouette"].to_dict()  # none for a number outside the range
     over_margin = bits.redundancy(means, MARGINS).rename(columns={"redundant": "redundant_share"})
     report("dropping bits")
     dropping = bits.drop_effect(
@@ -49,6 +53,7 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
         "settings": settings.model_dump(mode="json"),
         "metrics": {
             "purity": bits.purity(found.assignment, labels["train"]),
+            "silhouette": scan.get(chosen.n_clusters),
             "redundant_share": float(1 - bits.bit_mask(means, chosen.margin).mean()),
             "mean_abs_balance": float(np.abs(balance).mean()),
             "mean_abs_correlation": float(np.abs(correlation[~np.eye(len(correlation), dtype=bool)]).mean()),
@@ -70,12 +75,3 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
     }
     records.write(run.folder, record)
     return record
-
-
-def brcd_settings(run: RedundancyRun) -> brcd.Settings:
-    """BRCD's settings in the profile: of its first method that uses it, else the published ones."""
-    for method in run.study.methods:
-        resolved = run.study.resolve(method, run.change)
-        if resolved.distillation.name == "brcd":
-            return brcd.Settings(**resolved.distillation.settings)
-    return brcd.Settings()

@@ -113,9 +113,16 @@ class TeacherRun(ChangedRun):
 
 
 class RedundancyRun(TeacherRun):
-    """The analysis of a teacher's bits."""
+    """The analysis of a teacher's bits, with the clusters and the margin of the profile's first BRCD method."""
 
     firsts = TeacherRun.firsts
+
+    @property
+    def settings(self) -> Settings:
+        """The profile's settings, those of its first method that is BRCD laid over them, and then the change."""
+        resolved = (self.study.resolve(method, self.change) for method in self.study.methods)
+        found = (one for one in resolved if one.distillation.name == "brcd")
+        return next(found, self.study.resolve(None, self.change))
 
     @property
     def folder(self) -> Path:
@@ -165,12 +172,18 @@ def teacher_of(run: TeacherRun) -> TeacherRun:
 class SearchRun(StudentRun):
     """A look at what teacher and student find: `queries` query images, the first `shown` hits of each."""
 
+    firsts = StudentRun.firsts
     queries: int = Field(5, ge=1)
     shown: int = Field(10, ge=1)
 
     def student_run(self) -> StudentRun:
         """The run of the student."""
         return StudentRun(**{name: getattr(self, name) for name in StudentRun.model_fields})
+
+    @property
+    def picture(self) -> tuple[Path, str]:
+        """Folder and name of the search panel's files; beside the run where its settings were changed."""
+        return (self.folder if self.change else self.figures), f"search-{self.student}-{self.method}-{self.bits}"
 
 
 def teachers(profile: str) -> list[TeacherRun]:

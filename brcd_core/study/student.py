@@ -23,6 +23,7 @@ def train_student(run: StudentRun, report: Report = print) -> Trained:
     database and queries) and ASHP (the teacher encodes the database, the student the queries).
     """
     started = time.perf_counter()
+    records.forget(run.folder)
     settings = run.settings
     inputs = load_inputs(settings, {"student": run.student, "teacher": run.teacher})
     taught_by = teacher(run.teacher_run(), report).head.to(inputs.device)
@@ -65,10 +66,11 @@ def train_student(run: StudentRun, report: Report = print) -> Trained:
     query, database = inputs.codes(head, "student", "query", "database")
     sshp, sshp_curves = judge(inputs, query, database)
     ashp, ashp_curves = judge(inputs, query, teacher_database)
-    record = describe("student", run, done) | {
+    sources = inputs.checksums | {"teacher": checkpoints.checksum(taught_by)}
+    record = describe("student", run, head, done) | {
         "metrics": {"sshp": sshp, "ashp": ashp},
         "curves": {"sshp": sshp_curves, "ashp": ashp_curves},
-        "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
+        "provenance": records.provenance(inputs.device, time.perf_counter() - started, sources),
     }
     records.write(run.folder, record)
     return Trained(head.eval(), record)

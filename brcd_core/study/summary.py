@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -34,7 +35,8 @@ def summary(run: runs.StudyRun, found: list[Record]) -> str:
 
 
 def rebuild(run: runs.StudyRun, found: list[Record]) -> list[Path]:
-    """Write all tables and figures of a profile again from its records; the paths written."""
+    """Write all tables and figures of a profile again from its records, old tables removed; the paths written."""
+    shutil.rmtree(run.results / "tables", ignore_errors=True)
     return tables.write_tables(found, run.results / "tables") + plots.write_figures(found, run.figures)
 
 

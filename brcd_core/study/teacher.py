@@ -20,6 +20,7 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
     reference of every student.
     """
     started = time.perf_counter()
+    records.forget(run.folder)
     settings = run.settings
     inputs = load_inputs(settings, {"teacher": run.teacher})
     hash_model, hash_settings = hashing.models.load(settings.hash_model.name), settings.hash_settings()
@@ -44,7 +45,7 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
         report=report,
     )
     metrics, curves = judge(inputs, *inputs.codes(head, "teacher", "query", "database"))
-    record = describe("teacher", run, done) | {
+    record = describe("teacher", run, head, done) | {
         "metrics": {"teacher": metrics},
         "curves": {"teacher": curves},
         "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),

@@ -9,7 +9,7 @@ import pandas as pd
 
 from brcd_core.records import Record
 from brcd_core.tables.protocol import protocol
-from brcd_core.tables.scores import Row, by_key, cell, in_order, of_kind, over_seeds, row_of, rows, usual
+from brcd_core.tables.scores import Row, by_key, cell, in_order, of_kind, over_seeds, row_of, rows, spread, usual
 from brcd_core.tables.table import NOTHING, Table, make
 
 REDUNDANCY = {  # metric -> heading
@@ -19,13 +19,12 @@ REDUNDANCY = {  # metric -> heading
     "mean_abs_balance": "imbalance",
     "mean_abs_correlation": "correlation",
 }
-FEATURES = {  # metric -> heading, decimals; a metric that no record has is left out
+FEATURES = {  # name -> heading, decimals
     "nearest_neighbour": ("nearest neighbour right", 3),
-    "parameters": ("parameters", 0),
-    "train_views_per_second": ("views / s", 0),
-    "clean_images_per_second": ("clean images / s", 0),
+    "dimensions": ("dimensions", 0),
+    "megabytes": ("MB", 1),
+    "seconds": ("seconds", 1),
 }
-STORED = {"dimensions": ("dimensions", 0), "megabytes": ("MB", 1), "seconds": ("seconds", 1)}
 TRAINING = {"best_epoch": ("best epoch", 1), "epochs": ("epochs", 1), "seconds": ("seconds", 1)}
 
 
@@ -60,20 +59,20 @@ def features_table(records: Iterable[Record]) -> Table:
     """Quality and size of each backbone's frozen features. ValueError if there is no record of one."""
     chosen = _needed(records, "features")
     lines = [
-        {"backbone": record["run"]["backbone"]}
-        | {name: record["metrics"].get(name) for name in FEATURES}
-        | {
-            "dimensions": next(iter({bank["shape"][-1] for bank in record["banks"].values()}), None),
-            "megabytes": sum(bank.get("megabytes") or 0 for bank in record["banks"].values()),
+        {
+            "backbone": record["run"]["backbone"],
+            "nearest_neighbour": record["metrics"]["nearest_neighbour"],
+            "dimensions": next(bank["shape"][-1] for bank in record["banks"].values()),
+            "megabytes": sum(bank["megabytes"] for bank in record["banks"].values()),
             "seconds": record["provenance"]["seconds"],
             "device": record["provenance"]["device"],
         }
         for record in chosen
     ]
-    cells = {}
-    for name, (heading, decimals) in (FEATURES | STORED).items():
-        if any(line[name] is not None for line in lines):
-            cells[heading] = [_decimals(line[name], decimals) for line in lines]
+    cells = {
+        heading: [_decimals(line[name], decimals) for line in lines]
+        for name, (heading, decimals) in FEATURES.items()
+    }
     devices = ", ".join(sorted({line["device"] for line in lines}))
     caption = (
         "The frozen backbones: how often the database image nearest to a validation image in their feature "
@@ -111,10 +110,9 @@ def training_table(records: Iterable[Record]) -> Table:
         heading: [cell(*found[*row, bits, name], expected, decimals) for row, bits in lines]
         for name, (heading, decimals) in TRAINING.items()
     }
-    over = f"mean ± sample standard deviation over {expected} seeds" if expected > 1 else "one seed"
     caption = (
         "How long the heads trained: the epoch that validation chose, the epochs until training stopped, and "
-        f"the seconds of a run without the computation of features ({over}). A best epoch equal to the "
+        f"the seconds of a run without the computation of features ({spread(values['n'])}). A best epoch equal to the "
         "epochs run means that training was cut off while it still improved."
     )
     index = [(*(row if several else row[1:]), str(bits)) for row, bits in lines]

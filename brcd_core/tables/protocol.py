@@ -34,8 +34,7 @@ def protocol(records: Iterable[Record]) -> str:
     seeds = sorted({record["run"]["seed"] for record in records if "seed" in record["run"]})
     if seeds:
         parts.append(("seeds " if len(seeds) > 1 else "seed ") + ", ".join(map(str, seeds)))
-    notes = [f" {name}: {note}" for name, note in sorted(_notes(records).items())]
-    return f"Protocol: {'; '.join(parts)}.{''.join(notes)}"
+    return f"Protocol: {'; '.join(parts)}."
 
 
 def cut(records: Iterable[Record]) -> str:
@@ -96,9 +95,3 @@ def _by_method(records: Iterable[Record], describe: Callable[[Mapping[str, Any]]
     named = [f"{text} ({', '.join(methods[text])})" for text in rare_first[:-1]]
     last = ", ".join(methods[rare_first[-1]]) if len(methods[rare_first[-1]]) < 3 else "all others"
     return " or ".join([*named, f"{rare_first[-1]} ({last})"])
-
-
-def _notes(records: list[Record]) -> Mapping[str, str]:
-    """What a reader must know of a backbone wherever its numbers stand: `note` of its features record."""
-    features = of_kind(records, "features")
-    return {record["run"]["backbone"]: record["note"] for record in features if record.get("note")}

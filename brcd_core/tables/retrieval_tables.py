@@ -21,6 +21,7 @@ from brcd_core.tables.scores import (
     over_seeds,
     rows,
     scores,
+    spread,
     usual,
 )
 from brcd_core.tables.table import NOTHING, Table, make
@@ -53,7 +54,7 @@ def main_table(records: Iterable[Record]) -> Table:
             bold[f"{bits} bits", paradigm] = _best_of_each_student(lines, column)
     caption = (
         f"Tie-aware mAP@{cut(records)} of the query images. {_finding(lines, found, lengths[-1])}{HOW} "
-        f"{_marks(expected, bold.values())}"
+        f"{_marks(values['n'], bold.values())}"
     )
     return make("main", caption, protocol(records), values, *_index(lines), cells, bold)
 
@@ -88,7 +89,7 @@ def measures_table(records: Iterable[Record]) -> Table:
         "broken by database index; every other measure is the mean over all orders of the ties. Radius 2: "
         "precision of what lies within Hamming distance 2 (0 where there is nothing), and the share of "
         "queries that find nothing there, where less is better. "
-        f"{_marks(expected, bold.values())}"
+        f"{_marks(values['n'], bold.values())}"
     )
     index, names = _index([row for row, _ in lines])
     index = [(*key, paradigm) for key, (_, paradigm) in zip(index, lines, strict=True)]
@@ -122,12 +123,11 @@ def _best_of_groups(
     return marks
 
 
-def _marks(expected: int, bold: Iterable[list[bool]]) -> str:
+def _marks(counts: Iterable[int], bold: Iterable[list[bool]]) -> str:
     """How to read the cells: what ± and a mark mean, as far as they occur."""
-    several = f"Mean ± sample standard deviation over {expected} seeds"
-    spread = several if expected > 1 else "One seed, so no spread"
+    words = spread(counts)
     marked = "; marked: the best method of each student." if any(map(any, bold)) else "."
-    return spread + marked
+    return words[0].upper() + words[1:] + marked
 
 
 def _finding(lines: list[Row], found: dict[tuple[object, ...], Summary], bits: int) -> str:

@@ -141,6 +141,18 @@ def cell(mean: float, std: float, n: int, expected: int, decimals: int = 3) -> s
     return text if n == expected else f"{text} (n={n})"
 
 
+def spread(counts: Iterable[int]) -> str:
+    """What the cells of a table mean, where `counts` are its numbers of seeds; `cell` writes those unlike the usual."""
+    counts = list(counts)
+    expected = usual(counts)
+    if max(counts, default=0) < 2:
+        return "one seed, so no spread"
+    if expected < 2:
+        return "mean ± sample standard deviation over n seeds where n is given, elsewhere a single run"
+    others = " (another number: n)" if set(counts) != {expected} else ""
+    return f"mean ± sample standard deviation over {expected} seeds{others}"
+
+
 def best(values: Sequence[float | None], low: bool = False, decimals: int = 3) -> list[bool]:
     """Which of the values are the best, as a reader sees them: rounded. None of them if there is only one."""
     shown = [None if value is None or np.isnan(value) else round(value, decimals) for value in values]

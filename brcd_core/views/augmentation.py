@@ -40,9 +40,10 @@ Booleans = NDArray[np.bool_]
 
 
 class Augmentation(Frozen):
-    """The paper's augmentation (section 6 of its protocol): chances, and ranges of the strengths.
+    """The paper's augmentation: chances of the transforms, and ranges of their strengths.
 
-    Random resized crop, flip, colour jitter in a random order, grayscale, 3x3 Gaussian blur.
+    Random resized crop, horizontal flip, colour jitter (brightness, contrast, saturation and hue in a random
+    order), grayscale, 3x3 Gaussian blur.
     """
 
     crop_scale: tuple[float, float] = (0.5, 1.0)

@@ -51,6 +51,7 @@ class BankSettings(Frozen):
     augmentation: Augmentation | None
     seed: int = Field(0, ge=0)  # of the augmentation
     precision: Precision
+    backbone_version: int = 1  # of the code that turns pixels into features
     version: int = VERSION
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Tests write nowhere but into temporary folders, and use one thread each."""
+"""Tests use one thread each, folders of their own for data and results, and one kernel of nbval at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import os
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two threads on busy cores crawl
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test module stays on one worker; so do all notebooks, because kernels that start together race for ports."""
+    for item in items:
+        group = "notebooks" if item.path.suffix == ".ipynb" else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,51 @@
+"""What the README says is so: its example runs, its links lead somewhere, its table is the one in results/."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from brcd_core import distillation, profiles
+from brcd_core.config import repository
+from brcd_core.study import runs, student
+
+README = (repository() / "README.md").read_text()
+
+
+def block(language, containing):
+    blocks = re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+    return next(text for text in blocks if containing in text)
+
+
+def test_the_example_method_is_one_file_and_a_line_in_a_profile(places, tmp_path, monkeypatch):
+    methods, profile_files = tmp_path / "methods", tmp_path / "profiles"
+    methods.mkdir()
+    profile_files.mkdir()
+    (methods / "mse.py").write_text(block("python", "class Settings"))
+    monkeypatch.setattr(distillation, "__path__", [*distillation.__path__, str(methods)])
+    smoke = yaml.safe_load((profiles.profiles_dir() / "smoke.yaml").read_text())
+    smoke["methods"] |= yaml.safe_load(block("yaml", "mse"))["methods"]
+    smoke["runs"][0]["methods"].append("mse")
+    (profile_files / "mine.yaml").write_text(yaml.safe_dump(smoke))
+    monkeypatch.setattr(profiles, "profiles_dir", lambda: profile_files)
+
+    run = runs.StudentRun(profile="mine", method="mse")
+    with_teacher = student.train_student(run, lambda line: None).record
+    without = student.train_student(run.model_copy(update={"method": "alone"}), lambda line: None).record
+    assert with_teacher["settings"]["distillation"] == {"name": "mse", "settings": {"weight": 0.5}}
+    assert with_teacher["training"]["validation"]["map_ashp"] != without["training"]["validation"]["map_ashp"]
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_every_link_leads_to_a_file_of_the_repository(target):
+    assert target.startswith("http") or (repository() / target).exists()
+
+
+def test_the_main_table_is_the_one_in_results():
+    # The committed one: a study of one's own, on another processor, differs in the last digits.
+    show = ["git", "show", "HEAD:results/quick/tables/main.md"]
+    table = subprocess.run(show, cwd=repository(), capture_output=True, text=True, check=True).stdout
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) > 4
+    assert "\n".join(rows) in README
