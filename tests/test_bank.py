@@ -294,6 +294,7 @@ def test_every_setting_is_part_of_the_name() -> None:
         "seed": 5,
         "precision": "bfloat16",
         "version": 10**6,
+        "backbone_version": 10**6,
     }
     assert others.keys() == BankSettings.model_fields.keys()
     names = {settings_for(**{name: value}).name for name, value in others.items()} | {settings_for().name}

@@ -33,6 +33,13 @@ def test_later_cells_and_earlier_tries_are_no_parameters():
     assert parameters.read(notebook(*cells), runs.TeacherRun).bits == 8
 
 
+def test_without_a_history_plain_data_are_the_parameters():
+    namespace = notebook('import math\nprofile = "smoke"\nbits = 8') | {"In": [""]}
+    assert parameters.read(namespace, runs.TeacherRun).bits == 8
+    with pytest.raises(ParameterError, match="unknown parameter 'bitz'"):
+        parameters.read(namespace | {"bitz": 16}, runs.TeacherRun)
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
@@ -114,7 +121,7 @@ def test_students_are_the_product_of_what_a_profile_lists():
 def test_a_profile_with_a_wrong_key_names_the_file(tmp_path, monkeypatch):
     good = yaml.safe_load((profiles.profiles_dir() / "smoke.yaml").read_text())
     good["settings"]["data"]["trian"] = 5
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(good))
+    (tmp_path / "mistyped.yaml").write_text(yaml.safe_dump(good))
     monkeypatch.setattr(profiles, "profiles_dir", lambda: tmp_path)
-    with pytest.raises(ParameterError, match=r"mine\.yaml: settings\.data\.trian: there is no such setting"):
-        profiles.load("mine")
+    with pytest.raises(ParameterError, match=r"mistyped\.yaml: settings\.data\.trian: there is no such setting"):
+        profiles.load("mistyped")

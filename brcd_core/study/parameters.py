@@ -54,19 +54,24 @@ def _parameter_names(namespace: Mapping[str, Any]) -> list[str]:
     """The names that a notebook's parameters cell assigns, and the cell that papermill puts behind it.
 
     Found in IPython's history, so that the results of later cells are not taken for parameters when a cell
-    is run again. Without a history, every public name of the namespace is one.
+    is run again. Where no history is kept, every public name that holds plain data is one.
     """
-    if "In" not in namespace:
-        return [name for name in namespace if not name.startswith("_")]
     own: list[str] = []
     injected: list[str] = []
-    for source in namespace["In"]:
+    for source in namespace.get("In", []):
         names = _assigned(source)
         if source.startswith("# Parameters"):
             injected = names
         elif "profile" in names:
             own = names
-    return list(dict.fromkeys(own + injected))
+    if own:
+        return list(dict.fromkeys(own + injected))
+    plain = (str, int, float, bool, list, dict, tuple, type(None))
+    return [
+        name
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in ("In", "Out") and isinstance(value, plain)
+    ]
 
 
 def _assigned(source: str) -> list[str]:
