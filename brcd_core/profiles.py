@@ -213,13 +213,20 @@ def names() -> list[str]:
 
 @cache
 def load(name: str) -> Profile:
-    """A profile by name. ParameterError for an unknown one, or for a key or value that is wrong."""
+    """A profile by name. ParameterError for an unknown one, or for a key or value that is wrong.
+
+    A file may say `like: <profile>`: its settings are then laid over those of that profile.
+    """
     if name not in names():
         raise ParameterError(f"unknown profile {name!r}; there are: {', '.join(names())}")
     path = profiles_dir() / f"{name}.yaml"
+    content = yaml.safe_load(path.read_text())
     try:
+        if "like" in content:
+            base = load(content.pop("like")).settings.model_dump(mode="json")
+            content["settings"] = laid_over(base, content.get("settings", {}))
         # Through JSON, because a list in YAML is to be taken for a tuple where the settings have one.
-        return Profile.model_validate_json(json.dumps(yaml.safe_load(path.read_text())))
+        return Profile.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise ParameterError(f"{path.name}: {explain(error)}") from None
 

@@ -118,6 +118,12 @@ def test_students_are_the_product_of_what_a_profile_lists():
     assert found == {("tiny_student", method, 16, seed) for method in ("alone", "brcd") for seed in (0, 1)}
 
 
+def test_a_profile_may_be_like_another():
+    like, base = profiles.load("choices"), profiles.load("quick")
+    assert like.settings == base.settings
+    assert like.resolve("brcd-logits").student.feature == "logits" != base.settings.student.feature
+
+
 def test_a_profile_with_a_wrong_key_names_the_file(tmp_path, monkeypatch):
     good = yaml.safe_load((profiles.profiles_dir() / "smoke.yaml").read_text())
     good["settings"]["data"]["trian"] = 5

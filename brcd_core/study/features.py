@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Inputs:
     dataset: datasets.Dataset
     ids: dict[str, np.ndarray]  # split -> image ids
     banks: dict[str, dict[str, Bank]]  # role -> split -> features; "train" holds the augmented views
+    _held: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # clean features that are on the device
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
@@ -58,7 +59,9 @@ class Inputs:
         """Clean features (N, D) float16 on the device; those of "train" are the first of the database."""
         if split == "train":
             return self.features(role, "database")[: len(self.ids["train"])]
-        return self.banks[role][split].tensor(self.device)[0]
+        if (role, split) not in self._held:
+            self._held[role, split] = self.banks[role][split].tensor(self.device)[0]
+        return self._held[role, split]
 
     def codes(self, head: HashHead, role: str, *splits: str) -> list[np.ndarray]:
         """Codes (N, K) in {-1, +1} of the clean images, one array a split."""

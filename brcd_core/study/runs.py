@@ -120,9 +120,8 @@ class RedundancyRun(TeacherRun):
     @property
     def settings(self) -> Settings:
         """The profile's settings, those of its first method that is BRCD laid over them, and then the change."""
-        resolved = (self.study.resolve(method, self.change) for method in self.study.methods)
-        found = (one for one in resolved if one.distillation.name == "brcd")
-        return next(found, self.study.resolve(None, self.change))
+        uses = (name for name in self.study.methods if self.study.resolve(name).distillation.name == "brcd")
+        return self.study.resolve(next(uses, None), self.change)
 
     @property
     def folder(self) -> Path:
