@@ -53,6 +53,8 @@ def training_curves(records: Iterable[Record], bits: int | None = None) -> Figur
             if row_of(record) == line:
                 _history(axes, record["training"])
         axes.set_title(f"{line.student}\n{line.method}" if several else _alone(line))
+    bottom, top = panels[0].get_ylim()
+    panels[0].set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom))  # room for the marks
     for place, axes in enumerate(panels):
         if place >= len(lines):
             axes.set_visible(False)
