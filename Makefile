@@ -9,7 +9,7 @@ SHELL := /bin/bash
 export PYTHONUNBUFFERED := 1
 
 SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
-	--rerun-incomplete --nolock --retries 1 --quiet host
+	--rerun-incomplete --keep-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
 .PHONY: help setup study test lint test-weights bench lab graph tables lock clean
@@ -33,7 +33,7 @@ setup: .venv/.ready ## make .venv/ with the locked dependencies
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	touch $@
 
-study: setup ## fetch data and weights, run a profile, print its main table (PROFILE=quick, smoke, paper)
+study: setup ## fetch data and weights, run a profile, print its main table (PROFILE=quick, smoke, choices, paper)
 	@flock --nonblock --conflict-exit-code 75 -o .venv/.study-$(PROFILE).lock $(SNAKEMAKE) \
 		|| { code=$$?; [ $$code -ne 75 ] || echo "another 'make study PROFILE=$(PROFILE)' is running in this folder"; exit $$code; }
 	@$(BIN)/python -m brcd_core.study.summary $(PROFILE)

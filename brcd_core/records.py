@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import json
 import os
@@ -57,12 +56,11 @@ def device_name(device: torch.device) -> str:
 
 
 def _dirty() -> bool | None:
-    """Whether tracked files differ from the revision; None where git cannot say."""
+    """Whether the tree differs from the revision, new files included; None where git cannot say."""
     changed = _git("status", "--porcelain", "--", ".", ":!results", ":!figures")
     return None if changed is None else bool(changed)
 
 
-@functools.cache
 def _git(*arguments: str) -> str | None:
     """A git command's output; None outside a repository or without git."""
     try:

@@ -62,12 +62,20 @@ def test_without_a_history_plain_data_are_the_parameters():
         ('profile = "smoke"\nchange = {"views": {"count": 1}}', r"at least 2 views"),
         ('profile = "smoke"\nteacher = "dinov2_vits14"', r"dinov2_vits14 wants a size that is a multiple of 14"),
         ('profile = "smoke"\nchange = {"teacher": {"feature": "logits"}}', r"tiny_teacher has no feature 'logits'"),
+        ('profile = "smoke"\nseed = -1', r"seed: .*greater than or equal to 0"),
+        ('profile = ["smoke"]', r"profile is a name, not \['smoke'\]"),
+        ('profile: str = "smoke"\nbitz: int = 3', r"unknown parameter 'bitz'"),
         ("teacher = None", r"unknown profile ''; there are: .*smoke"),
     ],
 )  # fmt: skip
 def test_a_wrong_parameter_is_named(cell, message):
     with pytest.raises(ParameterError, match=message):
         parameters.read(notebook(cell), runs.TeacherRun)
+
+
+def test_more_queries_than_there_are():
+    with pytest.raises(ParameterError, match="queries: 51 asked for, the query split has 50 images"):
+        parameters.read(notebook('profile = "smoke"\nqueries = 51'), runs.SearchRun)
 
 
 def test_an_unknown_method_is_named():

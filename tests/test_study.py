@@ -113,6 +113,20 @@ def test_a_finished_run_is_loaded_and_one_of_other_settings_is_not(chain, monkey
     path.write_text(whole)
 
 
+def test_a_student_of_another_teacher_is_found(chain):
+    run = first_student()
+    path = run.folder / records.NAME
+    whole = path.read_text()
+    record = json.loads(whole)
+    record["provenance"]["inputs"]["teacher"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(RecordError, match="brcd, 16 bits, seed 0 learnt from another teacher"):
+        collect.collect("smoke")
+    lines = []
+    assert student.student(run, lines.append).record["metrics"] == json.loads(whole)["metrics"]
+    assert any("another teacher" in line for line in lines)
+
+
 def test_fresh_views_train_without_a_bank(chain):
     change = {"views": {"count": 0}, "student": {"training": {"epochs": 2}}, "teacher": {"training": {"epochs": 2}}}
     run = first_student(change=change)

@@ -18,7 +18,7 @@ class Hashed(NamedTuple):
 
 
 def sign(x: Tensor) -> Tensor:
-    """-1 or +1 with the same shape; zero counts as +1, as in retrieval.pack."""
+    """-1 or +1 with the same shape; zero counts as +1, as in codes.pack."""
     return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
 
 

@@ -47,6 +47,7 @@ def collect(profile: str) -> list[Record]:
             f"{first}{more}\nRun them with: make study PROFILE={profile}"
         )
     found = tables.in_order(_read(run) for run in wanted)
+    _same_teachers(found)
     folder = _folder(profile)
     write_text(folder / RUNS, tables.run_table(found).to_csv(index=False, lineterminator="\n"))
     records.save_all(folder / COLLECTED, found)
@@ -83,6 +84,24 @@ def _read(run: Any) -> Record:
             f"{path} is of other settings than the profile's now; run again: make study PROFILE={run.profile}"
         )
     return record
+
+
+def _same_teachers(found: list[Record]) -> None:
+    """RecordError if a student learnt from another checkpoint than the one that its teacher's record speaks of."""
+    names = ("teacher", "bits", "seed")
+
+    def key(record: Record) -> tuple[Any, ...]:
+        return tuple(record["run"][name] for name in names)
+
+    teachers = {key(record): record.get("checkpoint") for record in found if record["kind"] == "teacher"}
+    for record in found:
+        learnt_from = record["provenance"]["inputs"].get("teacher")
+        if record["kind"] == "student" and learnt_from != teachers.get(key(record)):
+            run = record["run"]
+            raise RecordError(
+                f"student {run['student']}, {run['method']}, {run['bits']} bits, seed {run['seed']} learnt from "
+                f"another teacher than there is now; train it again (make clean study PROFILE={run['profile']})"
+            )
 
 
 def _of_its_settings(run: Any, record: Record) -> bool:

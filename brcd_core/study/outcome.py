@@ -36,7 +36,7 @@ def obtain(run: Run, train: Callable[[Run, Report], Trained], report: Report) ->
     """
     if records.finished(run.folder):
         record = records.read(run.folder)
-        if record["settings"] == run.settings.model_dump(mode="json"):
+        if record["settings"] == run.settings.model_dump(mode="json") and record.get("resolved") == resolved(run):
             head, _ = checkpoints.load_head(run.folder / CHECKPOINT)
             if checkpoints.checksum(head) != record["checkpoint"]:
                 raise checkpoints.CheckpointError(
@@ -78,6 +78,7 @@ def describe(kind: str, run: TeacherRun, head: HashHead, done: Fit) -> records.R
         "kind": kind,
         "run": run.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
+        "resolved": resolved(run),
         "checkpoint": checkpoints.checksum(head),
         "training": {
             "best_epoch": done.best_epoch,
@@ -87,6 +88,15 @@ def describe(kind: str, run: TeacherRun, head: HashHead, done: Fit) -> records.R
             "validation": done.best_scores,
             "history": done.history,
         },
+    }
+
+
+def resolved(run: TeacherRun) -> dict[str, Any]:
+    """All settings of the hash model and the distillation method, also those that the profile leaves at default."""
+    settings = run.settings
+    return {
+        "hash_model": settings.hash_settings().model_dump(mode="json"),
+        "distillation": settings.distillation_settings().model_dump(mode="json"),
     }
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from brcd_core import backbones, datasets
 from brcd_core.profiles import ParameterError, explain
-from brcd_core.study.runs import ChangedRun, FeatureRun, StudyRun
+from brcd_core.study.runs import ChangedRun, FeatureRun, SearchRun, StudyRun
 
 Run = TypeVar("Run", bound=StudyRun)
 
@@ -40,6 +40,8 @@ def check_inputs(run: ChangedRun) -> None:
     settings = run.settings
     try:
         datasets.split(settings.data.dataset, settings.data.sizes())
+        if isinstance(run, SearchRun) and run.queries > settings.data.query:
+            raise ValueError(f"queries: {run.queries} asked for, the query split has {settings.data.query} images")
         for role in ("teacher", "student"):
             if name := getattr(run, role, None):
                 backbones.check(name, settings.network(role).feature, settings.views.size)
@@ -81,4 +83,5 @@ def _assigned(source: str) -> list[str]:
     except SyntaxError:  # a cell with IPython magic
         return []
     targets = [target for line in statements if isinstance(line, ast.Assign) for target in line.targets]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    targets += [line.target for line in statements if isinstance(line, ast.AnnAssign)]
+    return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]

@@ -26,7 +26,6 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
     against database.
     """
     started = time.perf_counter()
-    records.forget(run.folder)
     settings = run.settings
     inputs = load_inputs(settings, {"teacher": run.teacher})
     head = teacher(run.teacher_run(), report).head.to(inputs.device)

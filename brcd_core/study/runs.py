@@ -22,7 +22,10 @@ class StudyRun(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
-        block = profiles.load(values.get("profile", "")).runs[0]
+        profile = values.get("profile", "")
+        if not isinstance(profile, str):
+            raise ValueError(f"profile is a name, not {profile!r}")
+        block = profiles.load(profile).runs[0]
         filled = {name: getattr(block, source)[0] for name, source in cls.firsts.items()}
         return values | {name: first for name, first in filled.items() if values.get(name) is None}
 
@@ -97,7 +100,7 @@ class TeacherRun(ChangedRun):
 
     teacher: str
     bits: int
-    seed: int
+    seed: int = Field(ge=0)
     firsts = {"teacher": "teachers", "bits": "bits", "seed": "seeds"}
 
     @model_validator(mode="after")

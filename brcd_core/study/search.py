@@ -65,8 +65,6 @@ def search(run: SearchRun, report: Report = print) -> Found:
         "teacher": teacher(run.teacher_run(), report).head.to(inputs.device),
         "student": student(run.student_run(), report).head.to(inputs.device),
     }
-    if run.queries > len(inputs.ids["query"]):
-        raise ValueError(f"queries: {run.queries} asked for, the query split has {len(inputs.ids['query'])} images")
     chosen = np.random.default_rng(run.seed).choice(len(inputs.ids["query"]), run.queries, replace=False)
     codes = {role: inputs.codes(head, role, "query", "database") for role, head in heads.items()}
     ways = {"teacher": ("teacher", "teacher"), "SSHP": ("student", "student"), "ASHP": ("student", "teacher")}

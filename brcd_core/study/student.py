@@ -23,7 +23,6 @@ def train_student(run: StudentRun, report: Report = print) -> Trained:
     database and queries) and ASHP (the teacher encodes the database, the student the queries).
     """
     started = time.perf_counter()
-    records.forget(run.folder)
     settings = run.settings
     inputs = load_inputs(settings, {"student": run.student, "teacher": run.teacher})
     taught_by = teacher(run.teacher_run(), report).head.to(inputs.device)
@@ -50,6 +49,7 @@ def train_student(run: StudentRun, report: Report = print) -> Trained:
             "map_ashp": validation_map(inputs, validation, teacher_database),
         }
 
+    records.forget(run.folder)
     done = fit(
         head,
         inputs.views("student", "teacher"),
@@ -77,5 +77,9 @@ def train_student(run: StudentRun, report: Report = print) -> Trained:
 
 
 def student(run: StudentRun, report: Report = print) -> Trained:
-    """The student of a run: its checkpoint, or trained now where there is none with these settings."""
-    return obtain(run, train_student, report)
+    """The student of a run: its checkpoint, or trained now where there is none of these settings and this teacher."""
+    found = obtain(run, train_student, report)
+    if found.record["provenance"]["inputs"]["teacher"] == teacher(run.teacher_run(), report).record["checkpoint"]:
+        return found
+    report(f"{run.folder} learnt from another teacher than there is now: training it again")
+    return train_student(run, report)

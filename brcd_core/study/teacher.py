@@ -20,7 +20,6 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
     reference of every student.
     """
     started = time.perf_counter()
-    records.forget(run.folder)
     settings = run.settings
     inputs = load_inputs(settings, {"teacher": run.teacher})
     hash_model, hash_settings = hashing.models.load(settings.hash_model.name), settings.hash_settings()
@@ -32,6 +31,7 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
     def validate() -> Scores:
         return {"map": validation_map(inputs, *inputs.codes(head, "teacher", "validation", "database"))}
 
+    records.forget(run.folder)
     done = fit(
         head,
         inputs.views("teacher"),
