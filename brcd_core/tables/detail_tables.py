@@ -23,7 +23,6 @@ FEATURES = {  # name -> heading, decimals
     "nearest_neighbour": ("nearest neighbour right", 3),
     "dimensions": ("dimensions", 0),
     "megabytes": ("MB", 1),
-    "seconds": ("seconds", 1),
 }
 TRAINING = {"best_epoch": ("best epoch", 1), "epochs": ("epochs", 1), "seconds": ("seconds", 1)}
 
@@ -64,8 +63,6 @@ def features_table(records: Iterable[Record]) -> Table:
             "nearest_neighbour": record["metrics"]["nearest_neighbour"],
             "dimensions": next(bank["shape"][-1] for bank in record["banks"].values()),
             "megabytes": sum(bank["megabytes"] for bank in record["banks"].values()),
-            "seconds": record["provenance"]["seconds"],
-            "device": record["provenance"]["device"],
         }
         for record in chosen
     ]
@@ -73,11 +70,9 @@ def features_table(records: Iterable[Record]) -> Table:
         heading: [_decimals(line[name], decimals) for line in lines]
         for name, (heading, decimals) in FEATURES.items()
     }
-    devices = ", ".join(sorted({line["device"] for line in lines}))
     caption = (
         "The frozen backbones: how often the database image nearest to a validation image in their feature "
-        "space shares a label with it, and what the stored features take. Seconds: of the whole run, next to "
-        f"none where the features were there already. Device: {devices}."
+        "space shares a label with it, and what the stored features take."
     )
     index = [line["backbone"] for line in lines]
     return make("features", caption, protocol(chosen), pd.DataFrame(lines), index, ["backbone"], cells)
