@@ -55,7 +55,7 @@ def main_figure(records: Iterable[Record]) -> Figure:
             own = part[(part["teacher"] == teacher) & (part["student"] == student)]
             _dots(axes, own, methods[row], left)
             if lines and own.empty:
-                axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", va="center", color=GREY)
+                axes.text(0.04, 0.5, "not run", transform=axes.transAxes, va="center", color=GREY)
             name = f"{student} taught by {teacher}" if several else student
             axes.set_title(f"{name}\n{bits} bits" if axes is panels[row][0] else f"\n{bits} bits")
             if row == len(students) - 1:
