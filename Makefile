@@ -51,7 +51,8 @@ lint: setup
 	$(BIN)/lint-imports --no-cache
 
 test-weights: setup ## the tests that need real weights, fetched first
-	$(BIN)/python -m brcd_core.backbones.known_answers fetch dinov2_vits14 mobilenet_v2 resnet18 efficientnet_lite0
+	$(BIN)/python -m brcd_core.backbones.known_answers fetch dinov2_vits14 mobilenet_v2 resnet18 efficientnet_lite0 \
+		efficientnet_b3 clip_vit_b16_dequantised
 	$(BIN)/pytest -m weights
 
 bench: setup ## how fast retrieval is, against the usual loop and a bare popcount

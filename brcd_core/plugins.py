@@ -12,14 +12,15 @@ from typing import Any
 class Plugins:
     """The methods that a package holds, one module each.
 
-    `needs` are the names that each module must define; `other_modules` are modules of the package
-    that are not methods.
+    `needs` are the names that each module must define, `one_of` those of which it must define at least
+    one; `other_modules` are modules of the package that are not methods.
     """
 
     package: str
     kind: str
     needs: tuple[str, ...]
     other_modules: tuple[str, ...] = ()
+    one_of: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """Names of all methods, sorted."""
@@ -32,6 +33,8 @@ class Plugins:
             raise ValueError(f"unknown {self.kind} {name!r}; there are: {', '.join(self.names())}")
         module = importlib.import_module(f"{self.package}.{name}")
         missing = [need for need in self.needs if not hasattr(module, need)]
+        if self.one_of and not any(hasattr(module, name) for name in self.one_of):
+            missing.append(" or ".join(self.one_of))
         if missing:
             raise ValueError(f"{self.kind} {name!r}: {module.__file__} does not define {', '.join(missing)}")
         return module

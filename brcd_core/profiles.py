@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -22,9 +22,13 @@ class ParameterError(ValueError):
 
 
 class Data(Frozen):
-    """The dataset and how many images of each split take part (the first of the committed lists)."""
+    """The dataset and how many images of each split take part (the first of the committed lists).
+
+    folder: where a dataset lies that cannot be fetched; from the repository, if relative.
+    """
 
     dataset: str
+    folder: str | None = None
     train: int = Field(ge=2)
     validation: int = Field(ge=1)
     query: int = Field(ge=1)
@@ -34,6 +38,10 @@ class Data(Frozen):
     @classmethod
     def _known(cls, name: str) -> str:
         return one_of("dataset", name, datasets.names())
+
+    def place(self) -> Path | None:
+        """The folder, from the repository if it is relative; None where none is given."""
+        return None if self.folder is None else repository() / Path(self.folder).expanduser()
 
     def sizes(self) -> dict[str, int]:
         """Images per split."""
@@ -56,17 +64,27 @@ class Views(Frozen):
         return count
 
 
+class ReleasedExtraction(Frozen):
+    """What the released code does otherwise when it computes features."""
+
+    train_mode: bool = False  # the student's backbone stays in train mode: its BatchNorm statistics drift
+
+
 class Extraction(Frozen):
     """How features are computed. auto: bfloat16 where the processor gains by it, else float32."""
 
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     batch: int = Field(64, ge=1)
+    released: ReleasedExtraction = ReleasedExtraction()
+
+
+Feature = Literal["penultimate", "logits"]
 
 
 class Network(Frozen):
     """A role's feature (penultimate, or the ImageNet logits), its head and its training."""
 
-    feature: Literal["penultimate", "logits"] = "penultimate"
+    feature: Feature = "penultimate"
     hidden: int = Field(0, ge=0)  # width of the head's hidden layer; 0: a linear head
     training: Training = Training()
 
@@ -76,6 +94,22 @@ class Choice(Frozen):
 
     name: str
     settings: dict[str, Any] = {}
+
+
+class Weights(Frozen):
+    """How the weight of each distillation method is chosen on validation, for each student.
+
+    Its published weight is multiplied by every one of `factors`; none: it is left as it is. Code lengths that
+    stand in one group share the choice, made at the last of them; a length in no group is a group by itself.
+    """
+
+    factors: list[Annotated[float, Field(gt=0)]] = []
+    groups: list[Annotated[list[int], Field(min_length=1)]] = []
+    seed: int = Field(0, ge=0)  # of the teacher and the students that are compared
+
+    def group(self, bits: int) -> list[int]:
+        """The code lengths that share the choice with this one."""
+        return next((group for group in self.groups if bits in group), [bits])
 
 
 class Evaluation(Frozen):
@@ -96,6 +130,7 @@ class Settings(Frozen):
     hash_model: Choice = Choice(name="cibhash")
     distillation: Choice = Choice(name="none")
     select: Select = "mean"
+    weights: Weights = Weights()
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
@@ -117,20 +152,32 @@ class Settings(Frozen):
         return distillation.methods.load(self.distillation.name).Settings(**self.distillation.settings)
 
     def score(self) -> Callable[[Scores], float]:
-        """The rule that picks a student's checkpoint from its validation scores."""
-        rules: dict[str, Callable[[Scores], float]] = {
-            "mean": lambda scores: (scores["map_sshp"] + scores["map_ashp"]) / 2,
-            "sshp": lambda scores: scores["map_sshp"],
-            "ashp": lambda scores: scores["map_ashp"],
-        }
-        return rules[self.select]
+        """The rule that picks a student's checkpoint from its validation scores, MEASURE_sshp and MEASURE_ashp."""
+        counted = ("sshp", "ashp") if self.select == "mean" else (self.select,)
+
+        def rule(scores: Scores) -> float:
+            values = [value for name, value in scores.items() if name.endswith(counted)]
+            return sum(values) / len(values)
+
+        return rule
+
+    def weighs(self) -> bool:
+        """Whether the weight of the distillation term is chosen on validation: unless a profile names it."""
+        has_one = hasattr(self.distillation_settings(), "weight")
+        return has_one and bool(self.weights.factors) and "weight" not in self.distillation.settings
+
+
+Part = Literal["main", "ablation", "hash_models", "backbones", "released", "sensitivity"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Block(Frozen):
-    """Runs of a study: every combination of what it lists."""
+    """Runs of a study: every combination of what it lists. `part`: the table or figure that they serve."""
 
+    part: Part = "main"
     teachers: list[str]
     students: list[str]
+    hash_models: list[str] = []  # none: the profile's own
     methods: list[str]
     bits: list[int]
     seeds: list[int]
@@ -159,9 +206,19 @@ class Profile(Frozen):
         for block in self.runs:
             for method in block.methods:
                 one_of("method", method, self.methods)
+            for hash_model in block.hash_models:
+                one_of("hash model", hash_model, hashing.models.names())
         for method in self.methods:
             self.resolve(method)
         return self
+
+    def hash_models(self, block: Block) -> list[str]:
+        """The hash models of a block."""
+        return block.hash_models or [self.settings.hash_model.name]
+
+    def plain_method(self, distillation_name: str) -> str:
+        """The first method that uses a distillation method: the one whose chosen weight its variants take too."""
+        return next(name for name in self.methods if self.resolve(name).distillation.name == distillation_name)
 
     def resolve(self, method: str | None = None, change: Mapping[str, Any] | None = None) -> Settings:
         """The profile's settings with those of a method, and then `change`, laid over them."""
@@ -215,7 +272,8 @@ def names() -> list[str]:
 def load(name: str) -> Profile:
     """A profile by name. ParameterError for an unknown one, or for a key or value that is wrong.
 
-    A file may say `like: <profile>`: its settings are then laid over those of that profile.
+    A file may say `like: <profile>`: its settings are then laid over those of that profile, and its methods are
+    added to that profile's.
     """
     if name not in names():
         raise ParameterError(f"unknown profile {name!r}; there are: {', '.join(names())}")
@@ -223,8 +281,9 @@ def load(name: str) -> Profile:
     content = yaml.safe_load(path.read_text())
     try:
         if "like" in content:
-            base = load(content.pop("like")).settings.model_dump(mode="json")
-            content["settings"] = laid_over(base, content.get("settings", {}))
+            base = load(content.pop("like"))
+            content["settings"] = laid_over(base.settings.model_dump(mode="json"), content.get("settings", {}))
+            content["methods"] = base.methods | content.get("methods", {})
         # Through JSON, because a list in YAML is to be taken for a tuple where the settings have one.
         return Profile.model_validate_json(json.dumps(content))
     except ValidationError as error:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import numpy as np
 
 Record = dict[str, Any]
-LEVEL = {"alone": (0.70, 0.25), "rkd": (0.72, 0.60), "brcd": (0.76, 0.78), "brcd_no_mask": (0.75, 0.77)}
+LEVEL = {  # mAP of SSHP and ASHP at 16 bits
+    "alone": (0.70, 0.25), "rkd": (0.72, 0.60), "brcd": (0.76, 0.78), "brcd_no_mask": (0.75, 0.77),
+    "kl": (0.74, 0.75), "pkt": (0.72, 0.26), "sp": (0.73, 0.24), "crd": (0.71, 0.27), "crcd": (0.71, 0.25),
+    "sskd": (0.69, 0.26), "packd": (0.715, 0.3), "logits": (0.755, 0.77), "bits": (0.757, 0.782),
+    "probabilities": (0.752, 0.775), "sp-released": (0.70, 0.25),
+    "brcd-no-structural": (0.74, 0.77), "brcd-no-clusters": (0.73, 0.76), "brcd-redundant-bits": (0.72, 0.74),
+    "brcd-own-masks": (0.758, 0.779), "brcd-zero-mask": (0.735, 0.76),
+}  # fmt: skip
+CLOSED_FORM = ("itq",)
+METHODS = (
+    "alone", "bits", "crcd", "crd", "kl", "logits", "packd", "pkt", "probabilities", "rkd", "sp", "sskd", "brcd",
+)  # fmt: skip
+BRCD = {
+    "alpha": 0.8, "margin": 0.5, "n_clusters": 10, "temperature": 0.3, "weight": 1.0, "mask": "decided",
+    "structural": True, "clusters": True, "released": {"zero_mask": False, "own_masks": False},
+}  # fmt: skip
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -44,6 +60,11 @@ def study(
     return found + [redundancy(teacher, length) for length in bits]
 
 
+def drawn(*names: str | int) -> np.random.Generator:
+    """Random numbers of a run's own."""
+    return np.random.default_rng(list(" ".join(map(str, names)).encode()))
+
+
 def provenance() -> Record:
     return {
         "git_revision": "0123456789abcdef0123456789abcdef01234567",
@@ -72,38 +93,65 @@ def features(backbone: str) -> Record:
             f"{role} {split}": {"name": split, "shape": shape, "checksum": "c" * 64, "megabytes": 61.4}
             for split, shape in sizes.items()
         },
+        "efficiency": efficiency(backbone),
         "provenance": provenance(),
     }
 
 
-def teacher_record(teacher: str, bits: int, seed: int) -> Record:
-    random = np.random.default_rng([bits, seed, 99])
+def efficiency(backbone: str) -> Record:
+    large = 8 if "vit" in backbone else 1
+    return {
+        "parameters": 2_750_000 * large + len(backbone),
+        "multiply_adds": 450_000_000 * large,
+        "megabytes": 11.0 * large,
+        "latency_ms": 7.5 * large,
+        "images_per_second": 200.0 / large,
+        "batch": 64,
+        "threads": 1,
+        "size": 112,
+        "device": "a processor, 2 cores",
+    }
+
+
+def teacher_record(
+    teacher: str, bits: int, seed: int, hash_model: str = "cibhash", parts: tuple[str, ...] = ("main",)
+) -> Record:
+    random = drawn(teacher, hash_model, bits, seed)
     level = 0.80 + 0.02 * np.log2(bits / 16) + random.normal(0, 0.004)
-    run = {"profile": "made_up", "change": {}, "teacher": teacher, "bits": bits, "seed": seed}
+    run = {"profile": "made_up", "change": {}, "teacher": teacher, "hash_model": hash_model, "bits": bits, "seed": seed}
     return {
         "kind": "teacher",
         "run": run,
-        "settings": settings(),
+        "parts": list(parts),
+        "settings": settings(hash_model={"name": hash_model, "settings": {}}),
         "metrics": {"teacher": measures(level)},
         "curves": {"teacher": curves(level, bits)},
-        "training": training({"map": level}, random),
+        "training": training({"map": level}, random, hash_model),
         "provenance": provenance(),
     }
 
 
-def student_record(teacher: str, student: str, method: str, bits: int, seed: int) -> Record:
-    random = np.random.default_rng([bits, seed, len(method), len(student)])
+def student_record(
+    teacher: str, student: str, method: str, bits: int, seed: int,
+    hash_model: str = "cibhash", parts: tuple[str, ...] = ("main",), change: dict[str, Any] | None = None,
+) -> Record:  # fmt: skip
+    """A student's record; `change`: settings of its distillation other than the method's own."""
+    random = drawn(teacher, hash_model, student, method, bits, seed)
     shift = 0.02 * np.log2(bits / 16) - 0.01 * (len(student) % 5)
-    sshp, ashp = (level + shift + random.normal(0, 0.008) for level in LEVEL.get(method, (0.71, 0.5)))
-    run = {"profile": "made_up", "change": {}, "teacher": teacher, "student": student, "method": method}
-    name = {"alone": "none"}.get(method, method.split("_")[0])
+    sshp, ashp = (level + shift + random.normal(0, 0.008) for level in LEVEL.get(method, (0.72, 0.74)))
+    run = {"profile": "made_up", "change": {}, "teacher": teacher, "hash_model": hash_model, "student": student}
+    name = {"alone": "none"}.get(method, re.split("[-_]", method)[0])
+    own = {"none": {}, "brcd": BRCD}.get(name, {"weight": 25.0, "released": {"over_bits": False}}) | (change or {})
+    hash_models = {"name": hash_model, "settings": {}}
     return {
         "kind": "student",
-        "run": run | {"bits": bits, "seed": seed},
-        "settings": settings(name, select="sshp" if method == "alone" else "mean"),
+        "run": run | {"method": method, "bits": bits, "seed": seed},
+        "parts": list(parts),
+        "settings": settings(name, select="sshp" if method == "alone" else "mean", hash_model=hash_models),
+        "resolved": {"hash_model": {"temperature": 0.3}, "distillation": own},
         "metrics": {"sshp": measures(sshp), "ashp": measures(ashp)},
         "curves": {"sshp": curves(sshp, bits), "ashp": curves(ashp, bits)},
-        "training": training({"map_sshp": sshp, "map_ashp": ashp}, random),
+        "training": training({"map_sshp": sshp, "map_ashp": ashp}, random, hash_model),
         "provenance": provenance(),
     }
 
@@ -131,8 +179,11 @@ def curves(level: float, bits: int) -> dict[str, list[float]]:
     }
 
 
-def training(last: dict[str, float], random: np.random.Generator) -> Record:
+def training(last: dict[str, float], random: np.random.Generator, hash_model: str) -> Record:
     """A history that rises towards the validation scores `last` and is stopped a little after its best."""
+    if hash_model in CLOSED_FORM:
+        history = [{"epoch": 0, **last}]
+        return {"best_epoch": 0, "epochs": 0, "steps": 0, "seconds": 0.1, "validation": last, "history": history}
     best, history = int(random.integers(6, 14)) * 5, []
     for epoch in range(5, best + 20, 5):
         rise = 1 - 0.5 * np.exp(-epoch / 12) - 0.0006 * abs(epoch - best)
@@ -165,7 +216,9 @@ def redundancy(teacher: str, bits: int, clusters: int = 10, seed: int = 0) -> Re
     off = correlation[~np.eye(bits, dtype=bool)]
     return {
         "kind": "redundancy",
-        "run": {"profile": "made_up", "change": {}, "teacher": teacher, "bits": bits, "seed": seed},
+        "run": {
+            "profile": "made_up", "change": {}, "teacher": teacher, "hash_model": "cibhash", "bits": bits, "seed": seed,
+        },
         "settings": settings(),
         "metrics": {
             "purity": float(counts.max(axis=1).sum() / 2000),

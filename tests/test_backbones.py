@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from brcd_core import backbones
 from brcd_core.backbones import BACKBONES, Backbone, weights
 
-SMALL = {"dinov2_vits14": 28, "vit_b16": 32}  # pixels; the others take 32 too
+SMALL = {"dinov2_vits14": 28, "vit_b16": 32, "clip_vit_b16_dequantised": 32}  # pixels; the others take 32 too
 CLASSIFIERS = [name for name, entry in BACKBONES.items() if entry.classifier]
 
 
@@ -39,7 +39,7 @@ def load_small(name: str, feature: str = "penultimate") -> Backbone:
 
 
 @pytest.mark.usefixtures("random_weights")
-@pytest.mark.parametrize("name", ["dinov2_vits14", "tiny_teacher", "tiny_student"])
+@pytest.mark.parametrize("name", ["dinov2_vits14", "clip_vit_b16_dequantised", "tiny_teacher", "tiny_student"])
 def test_dimension_of_encoders_without_classifier(name: str) -> None:
     backbone = load_small(name)
     features = backbone(small_pixels(name))
@@ -65,13 +65,28 @@ def test_logits_are_the_classifier_applied_to_the_penultimate_feature(name: str)
         torch.testing.assert_close(getattr(network, entry.classifier)(features), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "efficientnet_b0", "vit_b16", "dinov2_vits14"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "resnet18", "efficientnet_b0", "efficientnet_b3", "vit_b16", "dinov2_vits14"]
+)
 def test_imagenet_normalisation(name: str) -> None:
     pixels = small_pixels(name)
     backbone = Backbone(nn.Identity(), BACKBONES[name], name, "penultimate", pixels.shape[-1], "")
     found = backbone(pixels).numpy()
     for channel, (mean, std) in enumerate([(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]):
         np.testing.assert_allclose(found[:, channel], (pixels[:, channel].numpy() - mean) / std, atol=1e-6)
+
+
+def test_clip_has_its_own_normalisation_and_activation() -> None:
+    from timm.data import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    entry = BACKBONES["clip_vit_b16_dequantised"]
+    assert (entry.mean, entry.std) == (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    with torch.device("meta"):
+        network = entry.build(32)
+    inputs = torch.linspace(-4, 4, 50)
+    activation = network.blocks[0].mlp.act  # type: ignore[union-attr,index]
+    torch.testing.assert_close(activation(inputs), inputs * torch.sigmoid(1.702 * inputs))
+    assert network.norm_pre.eps == 1e-5  # type: ignore[union-attr]
 
 
 def test_normalisation_of_efficientnet_lite0() -> None:
@@ -117,6 +132,21 @@ def test_tiny_encoders_stay_in_eval_mode_and_take_no_gradient() -> None:
     assert parent.train().training
     assert not any(child.training for child in parent)
     assert not any(value.requires_grad for value in parent.parameters())
+
+
+@pytest.mark.usefixtures("random_weights")
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_batchnorms_stay_modules_of_their_own_where_they_are_not_folded(name: str) -> None:
+    folded, plain = backbones.load(name, size=32), backbones.load(name, size=32, folded=False)
+
+    def norms(backbone: Backbone) -> int:
+        return sum(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
+
+    assert not plain.folded and norms(plain) > 0
+    assert folded.folded == (norms(folded) == 0) == (name == "resnet18")
+    assert plain.checksum == folded.checksum
+    pixels = small_pixels(name)
+    torch.testing.assert_close(plain(pixels), folded(pixels), rtol=1e-3, atol=1e-4)
 
 
 # ---- tiny encoders
@@ -169,11 +199,14 @@ def test_float32_out_under_autocast_and_with_channels_last(name: str) -> None:
 # ---- sizes
 
 
-@pytest.mark.parametrize(("name", "stored", "size", "patch"), [("dinov2_vits14", 37, 112, 14), ("vit_b16", 14, 64, 16)])
+@pytest.mark.parametrize(
+    ("name", "stored", "size", "patch"),
+    [("dinov2_vits14", 37, 112, 14), ("vit_b16", 14, 64, 16), ("clip_vit_b16_dequantised", 14, 112, 16)],
+)
 def test_positions_are_resampled_to_the_grid_of_the_size(name: str, stored: int, size: int, patch: int) -> None:
     """A constant field stays constant, a ramp stays a ramp, the class token's position does not change."""
     dim, grid = BACKBONES[name].dim, size // patch
-    key = "pos_embed" if name == "dinov2_vits14" else "encoder.pos_embedding"
+    key = "encoder.pos_embedding" if name == "vit_b16" else "pos_embed"
     field = torch.zeros(1, stored, stored, dim)
     field[..., 0] = 3.0
     field[..., 1] = torch.linspace(0, 1, stored)[:, None]  # downwards

@@ -293,6 +293,9 @@ def test_every_setting_is_part_of_the_name() -> None:
         "augmentation": Augmentation(flip=0.4),
         "seed": 5,
         "precision": "bfloat16",
+        "central": 0.5,
+        "rotated": True,
+        "train_mode_batch": 64,
         "version": 10**6,
         "backbone_version": 10**6,
     }
@@ -302,7 +305,10 @@ def test_every_setting_is_part_of_the_name() -> None:
     assert settings_for().name.startswith("linear-train-3-")
 
 
-@pytest.mark.parametrize("wrong", [{"views": 0}, {"augmentation": None}, CLEAN | {"seed": 1}, {"color": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"views": 0}, {"rotated": True, "views": 2}, {"augmentation": None}, CLEAN | {"seed": 1}, {"color": 1}],
+)
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         settings_for(**wrong)

@@ -20,12 +20,15 @@ def cosine(a, b):
     return sum(x * y for x, y in zip(a, b)) / norm if norm else 0.0
 
 
-def slow_loss(s, t, u, clusters, other_clusters, masks, alpha, tau, use_clusters=True, individual=True):
+def masked(mask, code):
+    return [m * x for m, x in zip(mask, code)]
+
+
+def slow_loss(s, t, u, clusters, other_clusters, masks, alpha, tau, use_clusters=True, individual=True, own=False):
     """s, t, u: lists of codes; masks: one list of bits per cluster."""
     size = len(s)
-    mask = [masks[c] for c in clusters]
-    rows = [[m * x for m, x in zip(mask[r], s[r])] for r in range(size)]
-    rows += [[m * x for m, x in zip(mask[r], u[r])] for r in range(size)]
+    mask = [masks[c] for c in clusters] * 2
+    rows = [*s, *u]
     meaning = [*clusters, *other_clusters]
     total, rows_counted = 0.0, 0
     for a in range(2 * size):
@@ -34,14 +37,16 @@ def slow_loss(s, t, u, clusters, other_clusters, masks, alpha, tau, use_clusters
             continue
         rows_counted += 1
         weight = 1.0 if use_clusters and other_clusters[r] != clusters[r] else alpha
-        positive = (weight * cosine(s[r], t[r]) + (1 - weight) * cosine(rows[r], rows[size + r])) / tau
+        structural = cosine(masked(mask[r], s[r]), masked(mask[r], u[r]))
+        positive = (weight * cosine(s[r], t[r]) + (1 - weight) * structural) / tau
         denominator = math.exp(positive)
         for c in range(2 * size):
             if c % size == r:
                 continue
             if use_clusters and meaning[c] == meaning[a]:
                 continue
-            denominator += math.exp(cosine(rows[a], rows[c]) / tau)
+            theirs = mask[c] if own else mask[a]
+            denominator += math.exp(cosine(masked(mask[a], rows[a]), masked(theirs, rows[c])) / tau)
         total += -math.log(math.exp(positive) / denominator)
     return total / max(rows_counted, 1)
 
@@ -74,8 +79,9 @@ def as_batch(s, t, u, images):
     alpha=st.floats(0, 1),
     use_clusters=st.booleans(),
     individual=st.booleans(),
+    own=st.booleans(),
 )
-def test_the_loss_is_the_slow_loop(size, bits_, n_clusters, seed, alpha, use_clusters, individual):
+def test_the_loss_is_the_slow_loop(size, bits_, n_clusters, seed, alpha, use_clusters, individual, own):
     s, t, u, prepared, images = draw(size, bits_, n_clusters, seed)
     distances = ((u[:, None] - prepared.centres[None]) ** 2).sum(2)
     expected = slow_loss(
@@ -89,8 +95,10 @@ def test_the_loss_is_the_slow_loop(size, bits_, n_clusters, seed, alpha, use_clu
         0.3,
         use_clusters,
         individual,
+        own,
     )
-    chosen = brcd.Settings(alpha=alpha, clusters=use_clusters, individual=individual)
+    released = brcd.Released(own_masks=own)
+    chosen = brcd.Settings(alpha=alpha, clusters=use_clusters, individual=individual, released=released)
     # The third view of the batch, the student's of view j, is NaN: the loss must not look at it.
     found = brcd.loss(as_batch(s, t, u, images), prepared, chosen)
     assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
@@ -104,6 +112,52 @@ def test_individual_alone_ignores_the_mask_in_its_positives():
         alpha=1.0, tau=0.3, use_clusters=False,
     )  # fmt: skip
     assert brcd.loss(as_batch(s, t, u, images), prepared, chosen).item() == pytest.approx(rows, rel=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(2, 9), n_clusters=st.integers(1, 4), seed=st.integers(0, 10**6), alpha=st.floats(0, 1))
+def test_as_released_it_is_the_closed_form_of_individual_alignment(size, n_clusters, seed, alpha):
+    """mean log(1 + n_a exp(-a_r cos(s_r, t_r) / tau)), n_a candidates left: what the published command trains."""
+    s, t, u, prepared, images = draw(size, 16, n_clusters, seed)
+    everything = brcd.Released(**dict.fromkeys(brcd.Released.model_fields, True))
+    chosen = brcd.Settings(alpha=alpha, n_clusters=n_clusters, released=everything)
+    prepared = brcd.Prepared(prepared.centres, prepared.assignment, torch.zeros_like(prepared.mask))
+
+    least = min(range(n_clusters), key=lambda c: sum(x * x for x in prepared.centres[c].tolist()))
+    clusters = prepared.assignment[images].tolist()
+    terms = []
+    for a in range(2 * size):
+        r = a % size
+        left = 0
+        for c in range(2 * size):
+            meaning = clusters[c] if c < size else least
+            left += c % size != r and meaning != clusters[r]
+        share = alpha if clusters[r] == least else 1.0
+        terms.append(math.log(1 + left * math.exp(-share * cosine(s[r].tolist(), t[r].tolist()) / 0.3)))
+    found = brcd.loss(as_batch(s, t, u, images), prepared, chosen)
+    assert found.item() == pytest.approx(sum(terms) / len(terms), rel=1e-9, abs=1e-12)
+
+
+def test_as_released_every_bit_is_masked_whatever_the_margin():
+    chosen = brcd.Settings(n_clusters=3, margin=0.0, released=brcd.Released(zero_mask=True))
+    assert not brcd.prepare(TeacherKnowledge(planted(), seed=0), chosen).mask.any()
+
+
+def test_each_released_deviation_changes_the_loss_by_itself():
+    s, t, u, prepared, images = draw(9, 16, 3, 5)
+    batch = as_batch(s, t, u, images)
+    plain = brcd.loss(batch, prepared, brcd.Settings(n_clusters=3)).item()
+    for name in ("mask_before_clusters", "repeated_false_negatives", "own_masks"):
+        one = brcd.Settings(n_clusters=3, released=brcd.Released(**{name: True}))
+        assert brcd.loss(batch, prepared, one).item() != pytest.approx(plain)
+
+
+def test_a_cluster_that_keeps_no_bit_gives_a_finite_gradient():
+    s, t, u, prepared, images = draw(6, 16, 2, 7)
+    prepared = brcd.Prepared(prepared.centres, prepared.assignment, torch.zeros_like(prepared.mask))
+    s.requires_grad_()
+    brcd.loss(as_batch(s, t, u, images), prepared, brcd.Settings()).backward()
+    assert s.grad.isfinite().all()
 
 
 def test_weight_scales_the_loss():

@@ -21,6 +21,7 @@ from typing import ClassVar
 import pytest
 
 from brcd_core.fetching import (
+    AptPackage,
     Delivery,
     FetchError,
     NpmPackage,
@@ -28,6 +29,7 @@ from brcd_core.fetching import (
     Url,
     is_intact,
     obtain,
+    packages,
     progress,
     sha256_of,
     sources,
@@ -285,12 +287,8 @@ def wheel(folder: Path, members: dict[str, bytes]) -> None:
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / "brcd_testing-1.0-py3-none-any.whl", "w") as archive:
         information = "brcd_testing-1.0.dist-info"
-        archive.writestr(
-            f"{information}/METADATA", "Metadata-Version: 2.1\nName: brcd-testing\nVersion: 1.0\n"
-        )
-        archive.writestr(
-            f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        archive.writestr(f"{information}/METADATA", "Metadata-Version: 2.1\nName: brcd-testing\nVersion: 1.0\n")
+        archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{information}/RECORD", "")
         for name, content in members.items():
             archive.writestr(name, content)
@@ -317,7 +315,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheels = tmp_path / "wheels"
     copy = f"import shutil, glob; [shutil.copy(w, '.') for w in glob.glob({str(wheels)!r} + '/*.whl')]"
     executable(tmp_path / "bin" / "pip", copy)
-    monkeypatch.setattr(sources, "_pip", lambda: [str(tmp_path / "bin" / "pip")])
+    monkeypatch.setattr(packages, "_pip", lambda: [str(tmp_path / "bin" / "pip")])
     return wheels
 
 
@@ -356,9 +354,7 @@ def test_pip_elsewhere_or_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_npm_says_why(tmp_path: Path, npm: Callable[[str], None]) -> None:
-    text = (
-        "npm warn old\nnpm error code E404\nnpm error 404 Not Found - thing\nnpm error A complete log is in"
-    )
+    text = "npm warn old\nnpm error code E404\nnpm error 404 Not Found - thing\nnpm error A complete log is in"
     npm(f"import sys; sys.exit({text!r})")
     with pytest.raises(FetchError, match="npm: code E404: 404 Not Found - thing\n"):
         obtain([NpmPackage("thing", "1.0", SHA)], tmp_path / "dl")
@@ -398,3 +394,58 @@ def test_interrupted_client_is_ended(
 def test_no_sources(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one source"):
         obtain([], tmp_path)
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a pretended apt-get, a Python script, first on the path. Its calls are written to apt.log."""
+
+    def install(python: str) -> None:
+        log = f"import sys; open({str(tmp_path / 'apt.log')!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n'); "
+        executable(tmp_path / "bin" / "apt-get", log + python)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+
+    return install
+
+
+DEB = AptPackage("data-set", "1.0-1", SHA)
+DELIVER = f"open('data-set_1.0-1_all.deb', 'wb').write({CONTENT[:16]!r} * 20_000)"
+
+
+def test_debian_package(tmp_path: Path, apt: Callable[[str], None]) -> None:
+    apt(DELIVER)
+    assert obtain([DEB], tmp_path / "dl") == Delivery(DEB, tmp_path / "dl" / "data-set_1.0-1_all.deb")
+    assert is_intact(tmp_path / "dl" / "data-set_1.0-1_all.deb", SHA)
+    assert leftovers(tmp_path / "dl") == ["data-set_1.0-1_all.deb"]
+    (call,) = (tmp_path / "apt.log").read_text().splitlines()
+    assert call.endswith(" download data-set=1.0-1")
+
+
+def test_debian_package_where_the_lists_are_missing(tmp_path: Path, apt: Callable[[str], None]) -> None:
+    """The second try has lists of its own, in a folder that is gone afterwards."""
+    apt(
+        "import os, pathlib; lists = [word[18:] for word in sys.argv if word.startswith('Dir::State::lists=')]\n"
+        "if not lists: sys.exit('E: Unable to locate package data-set')\n"
+        "if sys.argv[-1] == 'update': pathlib.Path(lists[0], 'index').touch()\n"
+        f"elif pathlib.Path(lists[0], 'index').exists(): {DELIVER}"
+    )
+    assert is_intact(obtain([DEB], tmp_path / "dl").path, SHA)
+    assert leftovers(tmp_path / "dl") == ["data-set_1.0-1_all.deb"]
+    assert len((tmp_path / "apt.log").read_text().splitlines()) == 3
+
+
+def test_debian_package_that_cannot_be_had(
+    tmp_path: Path, apt: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apt("sys.exit('E: Version 1.0-1 for data-set was not found')")
+    with pytest.raises(
+        FetchError, match=r"Debian package data-set 1.0-1\n +E: Version 1.0-1 for data-set was not found"
+    ):
+        obtain([DEB], tmp_path / "dl")
+    apt("open('data-set_1.0-1_all.deb', 'wb').write(b'other')")
+    with pytest.raises(FetchError, match="wrong checksum"):
+        obtain([DEB], tmp_path / "dl")
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(FetchError, match="apt-get is not installed"):
+        obtain([DEB], tmp_path / "dl")
+    assert leftovers(tmp_path / "dl") == []

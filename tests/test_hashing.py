@@ -53,6 +53,14 @@ def test_kl_of_certain_bits_is_finite():
     assert torch.isfinite(cibhash.bernoulli_kl(certain, 1 - certain))
 
 
+def test_nt_xent_is_that_of_pytorch_metric_learning():
+    from pytorch_metric_learning import losses
+
+    one, other = random_codes(9, 24, 0), random_codes(9, 24, 1)
+    theirs = losses.NTXentLoss(temperature=0.3)(torch.cat([one, other]), torch.arange(9).repeat(2))
+    assert cibhash.nt_xent(one, other, 0.3).item() == pytest.approx(theirs.item(), rel=1e-9)
+
+
 def test_the_loss_is_nt_xent_plus_the_weighted_symmetric_kl():
     logits = torch.randn(6, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     one, other = hashed(torch.zeros(6, 3), logits), hashed(torch.zeros(6, 3), -logits + 0.1)

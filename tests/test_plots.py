@@ -19,7 +19,7 @@ from matplotlib.text import Annotation
 
 from brcd_core import plots
 from brcd_core.plots.redundancy import alike
-from brcd_core.plots.scores import _left_end
+from brcd_core.plots.scores import left_end
 
 STUDY = made_up.study(bits=(16, 32))
 ANALYSIS = made_up.redundancy("dinov2_vits14", 32)
@@ -131,19 +131,19 @@ def test_figures_are_rebuilt_with_the_same_bytes_from_records_in_any_order(tmp_p
     with mpl.rc_context(of_a_user):
         second = plots.write_figures(again, tmp_path / "b")
         second += plots.save(plots.bit_means(small[-1]), tmp_path / "b", "bit_means-dinov2_vits14-16")
-    assert len(second) == 2 * 4
-    for path in second:
+    assert len(second) == 2 * 4 + 1
+    for path in (path for path in second if path.name != "README.md"):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes(), path.name
-    names = {path.stem for path in first}
+    assert first[-1] == tmp_path / "a" / "README.md"
+    names = {path.stem for path in first[:-1]}
     whose = "-dinov2_vits14-16"
     assert names == {
-        "main", "training_curves", "precision_curves-resnet18", "cluster_choice" + whose, "bit_means" + whose,
+        "main", "training_curves-resnet18", "precision_curves-resnet18", "cluster_choice" + whose, "bit_means" + whose,
         "clusters_against_classes" + whose, "redundancy_over_margin" + whose, "bit_health" + whose,
         "dropping_bits" + whose,
     }  # fmt: skip
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted(
-        f"{name}.{ending}" for name in names for ending in ("png", "svg")
-    )
+    files = [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == sorted([*files, "README.md"])
 
 
 def test_a_figure_that_was_shown_is_saved_like_one_that_was_not(tmp_path):
@@ -197,10 +197,10 @@ def test_main_figure_shows_every_seed_and_the_mean(figures):
 
 
 def test_axis_begins_below_the_crowd_only_if_few_are_far():
-    assert _left_end([0.7, 0.71, 0.75, 0.8]) is None
-    assert 0.3 < _left_end([0.2, 0.7, 0.71, 0.75, 0.8]) < 0.7
-    assert _left_end([0.2, 0.21, 0.7, 0.75, 0.8]) is None  # more than a third
-    assert _left_end([0.2, 0.7]) is None
+    assert left_end([0.7, 0.71, 0.75, 0.8]) is None
+    assert 0.3 < left_end([0.2, 0.7, 0.71, 0.75, 0.8]) < 0.7
+    assert left_end([0.2, 0.21, 0.7, 0.75, 0.8]) is None  # more than a third
+    assert left_end([0.2, 0.7]) is None
 
 
 def test_training_curves_are_the_histories_with_the_kept_epoch_marked(figures):
@@ -210,13 +210,19 @@ def test_training_curves_are_the_histories_with_the_kept_epoch_marked(figures):
     ]  # fmt: skip
     for axes, method in zip(panels[1:], ("alone", "rkd", "brcd", "brcd_no_mask")):
         chosen = runs_of("student", method=method, bits=32)
-        assert len(axes.lines) == len(chosen) * 2 * 2  # two paradigms, a line and a mark each
+        measures = ("map_sshp",) if method == "alone" else ("map_sshp", "map_ashp")
+        assert len(axes.lines) == len(chosen) * len(measures) * 2  # a line and a mark for each
         drawn = {tuple(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) > 1}
         for record in chosen:
-            for measure in ("map_sshp", "map_ashp"):
+            for measure in measures:
                 assert tuple(row[measure] for row in record["training"]["history"]) in drawn
         marks = sorted(line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1)
-        assert marks == sorted(record["training"]["best_epoch"] for record in chosen for _ in range(2))
+        assert marks == sorted(record["training"]["best_epoch"] for record in chosen for _ in measures)
+        low, high = axes.get_ylim()
+        assert all(low < y < high for line in axes.lines for y in line.get_ydata())
+    # Without a teacher, ASHP is chance: far below all others, so it is written at the edge.
+    chance = [r["training"]["validation"]["map_ashp"] for r in runs_of("student", method="alone", bits=32)]
+    assert [texts_of(axes) for axes in panels] == [[], [f"▾ {np.mean(chance):.2f}"], [], [], []]
 
 
 def test_training_curves_of_one_run_are_explained():

@@ -18,7 +18,12 @@ from brcd_core.datasets.__main__ import main
 
 @pytest.mark.parametrize(
     ("name", "sizes", "train_images"),
-    [("cifar10", (5_000, 5_000, 5_000, 50_000), 50_000), ("sample", (100, 50, 50, 200), 200)],
+    [
+        ("cifar10", (5_000, 5_000, 5_000, 50_000), 50_000),
+        ("fashion_mnist", (5_000, 5_000, 5_000, 60_000), 60_000),
+        ("cifar10_mosaic", (5_000, 1_250, 1_250, 12_500), 12_500),
+        ("sample", (100, 50, 50, 200), 200),
+    ],
 )
 def test_committed_splits(name: str, sizes: tuple[int, ...], train_images: int) -> None:
     parts = datasets.split(name)
@@ -158,12 +163,27 @@ def test_draw_splits() -> None:
         drawing.draw_splits(numbers, 300, per_class=100, validation=40, seed=0)
 
 
+def test_draw_parts_by_hand() -> None:
+    def order(purpose: str) -> list[str]:
+        return sorted("abcdefghij", key=lambda thing: hashlib.sha256(f"7/{purpose}/{thing}".encode()).hexdigest())
+
+    query = order("query")[:2]
+    validation = [thing for thing in order("validation") if thing not in query][:3]
+    database = [thing for thing in order("database") if thing not in query + validation]
+    parts = drawing.draw_parts("abcdefghij", {"query": 2, "validation": 3, "train": 4}, 7, "letters")
+    letters = {part: ["abcdefghij"[i] for i in ids] for part, ids in parts.items()}
+    assert letters == {"train": database[:4], "validation": validation, "query": query, "database": database}
+    assert all(ids.dtype == np.int64 for ids in parts.values())
+    whole = drawing.draw_parts(range(60_001), {}, 7, "numbers")
+    assert [len(ids) for ids in whole.values()] == [5_000, 5_000, 5_000, 50_001]
+    with pytest.raises(ValueError, match="letters: 10 images are too few for 2 query, 3 validation and 6 database"):
+        drawing.draw_parts("abcdefghij", {"query": 2, "validation": 3, "train": 6}, 7, "letters")
+
+
 def test_draw_sample() -> None:
     numbers = np.arange(100) % 5
     chosen = drawing.draw_sample(numbers, 60, 3, 2, seed=0)
-    assert numbers[chosen].tolist() == [n for n in range(5) for _ in range(3)] + [
-        n for n in range(5) for _ in range(2)
-    ]
+    assert numbers[chosen].tolist() == [n for n in range(5) for _ in range(3)] + [n for n in range(5) for _ in range(2)]
     assert max(chosen[:15]) < 60 <= min(chosen[15:])
     assert len(set(chosen)) == 25
     assert chosen != drawing.draw_sample(numbers, 60, 3, 2, seed=1)

@@ -8,12 +8,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from brcd_core import plots, records, retrieval, tables
+from brcd_core import backbones, distillation, hashing, plots, records, retrieval, tables
 from brcd_core.hashing import HashHead
 from brcd_core.records import RecordError
-from brcd_core.study import collect, features, redundancy, runs, search, student, summary, teacher
+from brcd_core.study import (
+    collect,
+    distil,
+    features,
+    plan,
+    redundancy,
+    runs,
+    search,
+    student,
+    summary,
+    teacher,
+    weights,
+)
 from brcd_core.training import TrainingError
 from brcd_core.views import bank
+from brcd_core.views.augmentation import augment
 
 
 def quiet(line):
@@ -23,13 +36,15 @@ def quiet(line):
 @pytest.fixture(scope="module")
 def chain(places):
     """All runs of the smoke profile, once."""
-    for run in runs.features("smoke"):
+    for run in plan.features("smoke"):
         features.prepare(run)
-    for run in runs.teachers("smoke"):
+    for run in plan.teachers("smoke"):
         teacher.train_teacher(run, quiet)
-    for run in runs.students("smoke"):
-        student.train_student(run, quiet)
-    for run in runs.redundancy("smoke"):
+    for run in plan.weights("smoke"):
+        weights.choose_weights(run, quiet)
+    for run in plan.student_groups("smoke"):
+        student.students(run, quiet)
+    for run in plan.redundancy("smoke"):
         redundancy.analyse(run, quiet)
     return places
 
@@ -39,11 +54,11 @@ def first_student(method="brcd", **more):
 
 
 def test_every_run_leaves_a_record_and_a_checkpoint(chain):
-    for run in runs.every("smoke"):
+    for run in plan.every("smoke"):
         record = records.read(run.folder)
         assert record["run"] == run.model_dump(mode="json")
         assert record["provenance"]["inputs"]["banks"]
-    for run in [*runs.teachers("smoke"), *runs.students("smoke")]:
+    for run in [*plan.teachers("smoke"), *plan.students("smoke")]:
         assert load_file(run.folder / "head.safetensors")["layers.0.weight"].isfinite().all()
 
 
@@ -73,7 +88,7 @@ def test_a_students_metrics_are_those_of_its_checkpoint(chain):
 
 
 def test_the_checkpoint_is_the_best_validation(chain):
-    for run in runs.students("smoke"):
+    for run in plan.students("smoke"):
         training = records.read(run.folder)["training"]
         scores = [run.settings.score()(row) for row in training["history"]]
         best = training["history"][int(np.argmax(scores))]
@@ -101,7 +116,7 @@ def test_student_alone_does_not_learn_from_the_teacher(chain, monkeypatch):
 
 def test_a_finished_run_is_loaded_and_one_of_other_settings_is_not(chain, monkeypatch):
     run = first_student()
-    monkeypatch.setattr(student, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(distil, "fit", lambda *a, **k: pytest.fail("trained again"))
     assert student.student(run, quiet).record == records.read(run.folder)
     record = records.read(run.folder)
     record["settings"]["student"]["hidden"] = 1
@@ -142,36 +157,39 @@ def test_logits_are_a_feature_that_tiny_encoders_do_not_have(chain):
 
 
 def test_a_bank_with_a_flipped_byte_stops_the_run(chain):
-    folder = next((chain / "cache" / "banks").glob("tiny_student-train-*[!k]"))
-    path = folder / "features.npy"
+    run = first_student()
+    inputs = features.load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
+    path = chain / "cache" / "banks" / inputs.banks["student"]["train"].settings.name / "features.npy"
+    features._open.cache_clear()  # as a new process begins
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(bank.BankError, match=r"features\.npy.*[Dd]elete"):
-        student.train_student(first_student(), quiet)
+        student.train_student(run, quiet)
     path.write_bytes(whole)
 
 
 def test_nan_in_the_loss_stops_the_run_and_keeps_the_best_checkpoint(chain, monkeypatch):
     run = first_student(change={"student": {"hidden": 4}})
     calls = iter(range(10_000))
-    real = student.distillation.methods.load("brcd").loss
+    brcd = distillation.methods.load("brcd")
+    real = brcd.loss
 
     def poisoned(*arguments):
         return real(*arguments) * (float("nan") if next(calls) == 5 else 1.0)
 
-    monkeypatch.setattr(student.distillation.methods.load("brcd"), "loss", poisoned)
+    monkeypatch.setattr(brcd, "loss", poisoned)
     with pytest.raises(TrainingError, match="step 2 of epoch 3"):
         student.train_student(run, quiet)
     assert (run.folder / "head.safetensors").exists() and not records.finished(run.folder)
 
 
 def test_redundancy_agrees_with_what_the_loss_uses(chain):
-    run = runs.redundancy("smoke")[0]
+    run = plan.redundancy("smoke")[0]
     analysis = records.read(run.folder)["analysis"]
     inputs = features.load_inputs(run.settings, {"teacher": run.teacher})
     (codes,) = inputs.codes(teacher.teacher(run.teacher_run()).head, "teacher", "train")
-    knowledge = student.TeacherKnowledge(torch.as_tensor(codes).float(), run.seed)
-    prepared = student.distillation.methods.load("brcd").prepare(knowledge, run.settings.distillation_settings())
+    knowledge = distillation.TeacherKnowledge(torch.as_tensor(codes).float(), run.seed)
+    prepared = distillation.methods.load("brcd").prepare(knowledge, run.settings.distillation_settings())
     mask = np.abs(np.array(analysis["means"])) > analysis["margin"]
     assert np.array_equal(mask, prepared.mask.numpy().astype(bool))
     assert np.sum(analysis["class_counts"]) == len(codes) == sum(analysis["sizes"])
@@ -209,18 +227,143 @@ def test_tables_and_figures_come_from_records_alone_and_byte_for_byte(chain):
     values = [
         record["metrics"]["ashp"]["map"]
         for record in collected
-        if record["kind"] == "student" and record["run"]["method"] == "brcd"
+        if record["kind"] == "student" and record["run"]["method"] == "brcd" and "main" in record["parts"]
+        and record["run"]["bits"] == 16
     ]
     assert f"{np.mean(values):.3f}" in tables.main_table(collected).plain()
 
 
 def test_a_missing_record_is_named(chain):
-    path = runs.students("smoke")[0].folder / records.NAME
+    path = plan.students("smoke")[0].folder / records.NAME
     whole = path.read_text()
     path.unlink()
     with pytest.raises(RecordError, match=r"(?s)1 of the .* runs of profile 'smoke'.*make study PROFILE=smoke"):
         collect.collect("smoke")
     path.write_text(whole)
+
+
+def test_the_chosen_weight_has_the_best_validation_score_and_is_the_one_that_students_get(chain):
+    for choice in plan.weights("smoke"):
+        grid = records.read(choice.folder)["grid"]
+        for method in choice.methods:
+            lines = [line for line in grid if line["method"] == method]
+            assert [line["factor"] for line in lines] == choice.settings.weights.factors
+            (chosen,) = (line for line in lines if line["chosen"])
+            assert chosen["score"] == max(line["score"] for line in lines)
+            assert chosen["score"] == pytest.approx((chosen["map_sshp"] + chosen["map_ashp"]) / 2)
+    for run in plan.students("smoke"):
+        used = records.read(run.folder)["resolved"]["distillation"].get("weight")
+        choice = run.weights_run()
+        if choice is None:
+            assert used == run.settings.distillation.settings.get("weight")
+            continue
+        plain = run.study.plain_method(run.settings.distillation.name)
+        grid = records.read(choice.folder)["grid"]
+        assert used == next(line["weight"] for line in grid if line["method"] == plain and line["chosen"])
+
+
+def test_the_choice_of_weights_looks_at_no_query(chain, monkeypatch):
+    choice = plan.weights("smoke")[0]
+    before = records.read(choice.folder)["grid"]
+    real = features.Inputs.features
+
+    def without_queries(self, role, split):
+        assert split != "query"
+        return real(self, role, split)
+
+    monkeypatch.setattr(features.Inputs, "features", without_queries)
+    assert weights.choose_weights(choice, quiet)["grid"] == before
+
+
+def test_another_choice_of_weight_trains_the_student_again(chain):
+    run = first_student()
+    path = run.weights_run().folder / records.NAME
+    whole = path.read_text()
+    record = json.loads(whole)
+    for line in record["grid"]:
+        line["chosen"] = line["chosen"] != (line["method"] == "brcd")
+    path.write_text(json.dumps(record))
+    lines = []
+    other = student.student(run, lines.append).record["resolved"]["distillation"]["weight"]
+    assert any("another weight" in line for line in lines)
+    path.write_text(whole)
+    assert other != student.student(run, quiet).record["resolved"]["distillation"]["weight"]
+
+
+def test_finished_students_of_a_group_are_not_trained_again(chain, monkeypatch):
+    group = plan.student_groups("smoke")[0]
+    gone = group.student_runs()[1]
+    (gone.folder / records.NAME).unlink()
+    trained = []
+    real = student.train_student
+    monkeypatch.setattr(student, "train_student", lambda run, report: trained.append(run) or real(run, report))
+    found = student.students(group, quiet)
+    assert trained == [gone] and [record["run"]["method"] for record in found] == group.methods
+
+
+def test_comparisons_are_the_differences_of_the_scores(chain):
+    collected = collect.collect("smoke")
+    (record,) = (one for one in collected if one["kind"] == "comparisons")
+    scores = {}
+    for one in collected:
+        if one["kind"] == "student" and "main" in one["parts"]:
+            for paradigm in ("sshp", "ashp"):
+                key = (one["run"]["method"], one["run"]["bits"], paradigm.upper())
+                scores.setdefault(key, []).append(one["metrics"][paradigm]["map"])
+    assert {(line["method"], line["bits"], line["paradigm"]) for line in record["lines"]} == {
+        key for key in scores if key[0] != "brcd"
+    }
+    for line in record["lines"]:
+        ours, theirs = (np.mean(scores[name, line["bits"], line["paradigm"]]) for name in ("brcd", line["method"]))
+        assert line["difference"] == pytest.approx(ours - theirs, abs=1e-6)
+        assert line["low"] <= line["difference"] <= line["high"]
+        assert line["real"] == (line["low"] > 0 or line["high"] < 0)
+
+
+def test_a_shallow_hash_model_is_fitted_on_the_features_of_its_role(chain):
+    run = runs.StudentRun(profile="smoke", method="alone", hash_model="itq")
+    done = student.student(run, quiet)
+    inputs = features.load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
+    raw = inputs.features("student", "train").float()
+    weight, bias = hashing.models.load("itq").fit(raw, run.bits, run.seed, run.settings.hash_settings())
+    torch.testing.assert_close(done.head(raw), raw @ weight.T + bias, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="itq is fitted, not trained: it cannot be distilled"):
+        student.train_student(runs.StudentRun(profile="smoke", method="brcd", hash_model="itq"), quiet)
+
+
+def test_rotated_views_are_the_turned_images_of_the_first_view(chain):
+    run = first_student("sskd")
+    inputs = features.load_inputs(run.settings, {"student": run.student, "teacher": run.teacher}, rotated=True)
+    views, images = run.settings.views, [3, 0, 17]
+    ids = inputs.ids["train"][images]
+    pixels = augment(inputs.dataset.tensor(ids), ids, 0, views.size, views.seed, views.augmentation)
+    found = inputs.views("student", "teacher").rotated(torch.tensor(images))
+    for name, features_ in zip((run.student, run.teacher), found):
+        encoder = backbones.load(name, size=views.size)
+        for turn in (1, 2, 3):
+            for place in range(3):
+                turned = np.rot90(pixels[place].numpy(), turn, axes=(1, 2)).copy()
+                expected = encoder(torch.as_tensor(turned)[None])[0]
+                torch.testing.assert_close(features_[(turn - 1) * 3 + place], expected, atol=5e-3, rtol=5e-3)
+
+
+def test_rotated_views_reach_the_method(chain, monkeypatch):
+    seen = []
+    sskd = distillation.methods.load("sskd")
+    real = sskd.loss
+    monkeypatch.setattr(sskd, "loss", lambda batch, *more: seen.append(batch) or real(batch, *more))
+    run = first_student("sskd", change={"student": {"training": {"epochs": 1}}})
+    student.train_student(run, quiet)
+    assert all(len(batch.student_rotated.codes) == 3 * len(batch.images) for batch in seen) and seen
+    assert not any(batch.teacher_rotated.logits.requires_grad for batch in seen)
+
+
+def test_maps_of_codes_have_a_place_for_every_query(chain):
+    maps, classes = search.code_maps(runs.SearchRun(profile="smoke", method="brcd"), report=quiet)
+    assert list(maps) == ["teacher tiny_teacher", "tiny_student, alone", "tiny_student, brcd"]
+    for places_, numbers in maps.values():
+        assert places_.shape == (50, 2) and np.isfinite(places_).all()
+        assert len(numbers) == 50 and max(numbers) < len(classes)
 
 
 def test_multi_label_relevance_is_what_the_evaluation_uses():

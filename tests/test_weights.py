@@ -18,6 +18,7 @@ from torchvision import models
 
 from brcd_core.backbones import weights
 from brcd_core.backbones.weight_formats import read_pickle, read_torch
+from brcd_core.backbones.weight_sources import Digits, WeightFile
 from brcd_core.fetching import FetchError, Url, obtain, sha256_of
 from brcd_core.fetching.sources import SourceError
 
@@ -56,13 +57,13 @@ class LocalSource:
 def test_published_digits_of_a_checksum_are_checked(tmp_path: Path) -> None:
     content = b"a file"
     full = hashlib.sha256(content).hexdigest()
-    right = LocalSource(content, weights.Digits(full[:8]), "right")
+    right = LocalSource(content, Digits(full[:8]), "right")
     assert obtain([right], tmp_path).path.read_bytes() == content
     assert obtain([right], tmp_path).path.read_bytes() == content
     assert right.asked == ["right"]  # the second time the file was there, and good
     (tmp_path / "right").write_bytes(b"another")
     assert obtain([right], tmp_path).path.read_bytes() == content
-    wrong = LocalSource(content, weights.Digits("0" + full[:7]), "wrong")
+    wrong = LocalSource(content, Digits("0" + full[:7]), "wrong")
     with pytest.raises(FetchError, match="wrong checksum"):
         obtain([wrong], tmp_path)
 
@@ -70,13 +71,13 @@ def test_published_digits_of_a_checksum_are_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", weights.known_names())
 def test_checksums_are_pinned_and_agree_with_the_file_names(name: str) -> None:
     for file in weights.SOURCES[name]:
-        assert re.fullmatch(r"[0-9a-f]{64}", file.source.sha256) or isinstance(file.source.sha256, weights.Digits)
+        assert re.fullmatch(r"[0-9a-f]{64}", file.source.sha256) or isinstance(file.source.sha256, Digits)
         digits = re.search(r"-([0-9a-f]{8})\.pth$", file.source.filename)
         if digits and isinstance(file.source, Url):
             assert file.source.sha256.startswith(digits.group(1))
 
 
-@pytest.mark.parametrize("name", ["vit_b16", "mobilenet_v2", "resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["vit_b16", "mobilenet_v2", "resnet18", "efficientnet_b0", "efficientnet_b3"])
 def test_official_address_is_torchvision_s_first_imagenet_weights(name: str) -> None:
     enumerated = models.get_model_weights(name.replace("vit_b16", "vit_b_16"))
     source = weights.SOURCES[name][0].source
@@ -89,6 +90,7 @@ def test_official_address_is_torchvision_s_first_imagenet_weights(name: str) -> 
     [
         ("vit_b16", models.vit_b_16),
         ("efficientnet_b0", models.efficientnet_b0),
+        ("efficientnet_b3", models.efficientnet_b3),
         ("mobilenet_v2", models.mobilenet_v2),
         ("resnet18", models.resnet18),
     ],
@@ -101,8 +103,16 @@ def test_official_files_are_read_under_the_library_s_names(
     # One stored number stands for a whole tensor, so that the file is small.
     blank = {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in wanted.items()}
     torch.save(OrderedDict(blank), tmp_path / "official.pth")
-    state = weights.SOURCES[name][0].read(tmp_path / "official.pth")
-    assert {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in wanted.items()}
+    for file in weights.SOURCES[name]:
+        if file.read is read_torch:
+            state = file.read(tmp_path / "official.pth")
+            assert {key: value.shape for key, value in state.items()} == {k: v.shape for k, v in wanted.items()}
+    assert weights.SOURCES[name][0].read is read_torch
+
+
+def test_full_precision_clip_is_no_source_of_the_dequantised_one() -> None:
+    (only,) = weights.SOURCES["clip_vit_b16_dequantised"]
+    assert only.source.filename == "clip_encoder.int8.onnx"
 
 
 def test_both_forms_of_lite0_get_timm_s_names(tmp_path: Path) -> None:
@@ -137,7 +147,7 @@ def state_and_sources(
         for path in (tmp_path / "toy.pth", tmp_path / "toy.pkl")
     ]
     sources[0].works = False
-    files = (weights.WeightFile(sources[0], read_torch), weights.WeightFile(sources[1], read_pickle))
+    files = (WeightFile(sources[0], read_torch), WeightFile(sources[1], read_pickle))
     monkeypatch.setattr(weights, "SOURCES", {"toy": files})
     return state, sources
 

@@ -7,58 +7,41 @@ ImageNet "logits".
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from brcd_core.backbones import weights
-from brcd_core.backbones.tiny import TinyStudent, TinyTeacher
-from brcd_core.backbones.weight_formats import State
+from brcd_core.backbones.entries import BACKBONES, Entry
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LOGITS = 1000
 VERSION = 1  # Raise it when a change here changes features: every view bank is then built anew.
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is needed to build one backbone."""
-
-    build: Callable[[int], nn.Module]  # the network for an input size, with random weights
-    dim: int  # of the penultimate feature
-    classifier: str = ""  # the attribute of the network that turns the penultimate feature into logits
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    size: int = 224  # in pixels, when none is asked for
-    patch: int = 0  # of a transformer: the size must be a multiple of it, and is fixed once built
-    pretrained: bool = True
-    foldable: bool = False  # BatchNorms can be folded into convolutions (torch.fx can trace the network)
-    adapt: Callable[[State, nn.Module, int], State] = lambda state, network, size: state  # to a size
-
-    @property
-    def features(self) -> dict[str, int]:
-        """The features that can be asked for, and their dimensions."""
-        return {"penultimate": self.dim} | ({"logits": LOGITS} if self.classifier else {})
 
 
 class Backbone(nn.Module):
     """A frozen encoder: eval mode always, no gradients to its weights.
 
-    Attributes: name, feature, dim, size (pixels), checksum (SHA-256 of the weights).
+    Attributes: name, feature, dim, size (pixels), checksum (SHA-256 of the weights), folded (no BatchNorm is left
+    that could be folded into a convolution).
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, entry: Entry, name: str, feature: str, size: int, checksum: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        entry: Entry,
+        name: str,
+        feature: str,
+        size: int,
+        checksum: str,
+        folded: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
         self.name, self.feature, self.size, self.checksum = name, feature, size, checksum
-        self.dim = entry.features[feature]
+        self.dim, self.folded = entry.features[feature], folded
         self._fixed_size = bool(entry.patch)
         self.register_buffer("mean", torch.tensor(entry.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(entry.std).view(1, 3, 1, 1), persistent=False)
@@ -88,10 +71,12 @@ class Backbone(nn.Module):
         return self
 
 
-def load(name: str, feature: str = "penultimate", size: int | None = None) -> Backbone:
+def load(name: str, feature: str = "penultimate", size: int | None = None, folded: bool = True) -> Backbone:
     """A frozen backbone with its weights, on the CPU; they are fetched the first time.
 
     `size` is the side of the square input in pixels: 224 if not given, 32 for the tiny encoders.
+    `folded`: BatchNorms become part of the convolutions before them where that is possible, which is faster;
+    without it they stay modules of their own, as train_mode.py needs them. The features are the same but for rounding.
     ValueError for an unknown name or feature, or a size that does not fit; FetchError if no source delivers.
     """
     entry = entry_of(name)
@@ -105,9 +90,10 @@ def load(name: str, feature: str = "penultimate", size: int | None = None) -> Ba
         checksum = weights.checksum(network.state_dict())
     if entry.classifier and feature == "penultimate":
         setattr(network, entry.classifier, nn.Identity())
-    if entry.foldable:
+    folded = folded and entry.foldable
+    if folded:
         network = _fused(network)
-    return Backbone(network, entry, name, feature, size, checksum)
+    return Backbone(network, entry, name, feature, size, checksum, folded)
 
 
 def check(name: str, feature: str, size: int) -> None:
@@ -153,76 +139,3 @@ def _fused(network: nn.Module) -> nn.Module:
 
     fused: nn.Module = fuse(network.eval())
     return fused
-
-
-# The model libraries take seconds to import, and a run whose banks are there needs none of them: each network
-# imports its own when it is built.
-
-
-def _timm(name: str, **options: Any) -> nn.Module:
-    import timm
-
-    return timm.create_model(name, pretrained=False, **options)
-
-
-def _torchvision(name: str, **options: Any) -> nn.Module:
-    from torchvision import models
-
-    network: nn.Module = models.get_model(name, weights=None, **options)
-    return network
-
-
-def _dinov2_positions(state: State, network: nn.Module, size: int) -> State:
-    """The stored positions are a grid of 37 x 37 patches (518 pixels); timm resamples it to that of `size`.
-
-    Bicubic with antialiasing, timm's default. The makers' code has no antialiasing, which costs much at small
-    sizes: at 112 pixels, 10 neighbours out of 2,000 CIFAR-10 images name the class of 80 % of 800 queries,
-    against 89 % with antialiasing.
-    """
-    from timm.models.vision_transformer import checkpoint_filter_fn
-
-    adapted: State = checkpoint_filter_fn(state, network)  # type: ignore[arg-type]
-    return adapted
-
-
-def _vit_b16_positions(state: State, network: nn.Module, size: int) -> State:
-    """The stored positions are a grid of 14 x 14 patches (224 pixels)."""
-    from torchvision.models.vision_transformer import interpolate_embeddings
-
-    return dict(interpolate_embeddings(size, 16, state))  # type: ignore[arg-type]
-
-
-BACKBONES: dict[str, Entry] = {
-    # The class token after the last normalisation; timm's network has no classifier.
-    "dinov2_vits14": Entry(
-        lambda size: _timm("vit_small_patch14_dinov2", img_size=size),
-        dim=384,
-        patch=14,
-        adapt=_dinov2_positions,
-    ),
-    "vit_b16": Entry(
-        lambda size: _torchvision("vit_b_16", image_size=size),
-        dim=768,
-        classifier="heads",
-        patch=16,
-        adapt=_vit_b16_positions,
-    ),
-    "mobilenet_v2": Entry(
-        lambda size: _torchvision("mobilenet_v2"), dim=1280, classifier="classifier", foldable=True
-    ),
-    "resnet18": Entry(lambda size: _torchvision("resnet18"), dim=512, classifier="fc", foldable=True),
-    # Google's weights: TensorFlow's padding and BatchNorm eps 1e-3 (both in timm's tf_ variant), and its own
-    # normalisation, (255 x - 127) / 128.
-    "efficientnet_lite0": Entry(
-        lambda size: _timm("tf_efficientnet_lite0"),
-        dim=1280,
-        classifier="classifier",
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-    ),
-    "efficientnet_b0": Entry(
-        lambda size: _torchvision("efficientnet_b0"), dim=1280, classifier="classifier", foldable=True
-    ),
-    "tiny_teacher": Entry(lambda size: TinyTeacher(), dim=64, size=32, pretrained=False),
-    "tiny_student": Entry(lambda size: TinyStudent(), dim=48, size=32, pretrained=False),
-}

@@ -84,6 +84,46 @@ def read_onnx_vit(path: Path, prefix: str = "model.") -> State:
     return named
 
 
+def read_onnx_clip_int8(path: Path) -> State:
+    """The state dict, under timm's names, of CLIP's image tower with linear weights rounded to 8 bits.
+
+    onnxruntime's quantiser left every linear weight as int8 (inputs, outputs) with a scale and a zero point an
+    output: here it becomes (integer - zero point) * scale, float32. All else is float32 in the graph, under the
+    names of Hugging Face's CLIP. As in `read_onnx_vit`, a weight is found by the bias added to its product;
+    the one without a bias, the projection to the space that images share with text, is left out.
+
+    WeightsError if the graph does not have this form.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(path)).graph
+    tensors = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in graph.initializer}
+    products = {
+        node.output[0].removesuffix("_output_quantized"): node.input[1].removesuffix("_quantized")
+        for node in graph.node
+        if node.op_type == "MatMulInteger"
+    }
+    named = {name: value for name, value in tensors.items() if name.startswith("vision_model.")}
+    left = set(products.values())
+    for node in graph.node:
+        if node.op_type != "Add":
+            continue
+        biases = [name for name in node.input if name in named and name.endswith(".bias")]
+        weights = [products[name] for name in node.input if name in products]
+        if biases and weights:
+            integers, scale, zero = (tensors[f"{weights[0]}_{part}"] for part in ("quantized", "scale", "zero_point"))
+            weight = (integers.float() - zero.float()) * scale
+            named[biases[0].removesuffix("bias") + "weight"] = weight.T.contiguous()
+            left.remove(weights[0])
+    if len(left) != 1:
+        raise WeightsError(f"{path}: only the projection should be left without a bias, found: {sorted(left)}")
+    try:
+        return _timm_clip(named)
+    except KeyError as error:
+        raise WeightsError(f"{path}: there is no tensor {error} for an image tower of CLIP") from error
+
+
 def rename_in_order(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> State:
     """`state` under the names of `target`, first to first, second to second, and so on.
 
@@ -95,6 +135,29 @@ def rename_in_order(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -
         if value.shape != wanted.shape:
             raise WeightsError(f"{old} {tuple(value.shape)} does not fit {new} {tuple(wanted.shape)}")
     return dict(zip(target, state.values(), strict=True))
+
+
+def _timm_clip(state: State) -> State:
+    """The image tower of Hugging Face's CLIP under timm's names: queries, keys and values in one layer."""
+    state = {name.removeprefix("vision_model."): value for name, value in state.items()}
+    renamed: State = {
+        "cls_token": state.pop("embeddings.class_embedding").view(1, 1, -1),
+        "pos_embed": state.pop("embeddings.position_embedding.weight")[None],
+        "patch_embed.proj.weight": state.pop("embeddings.patch_embedding.weight"),
+    }
+    for name in [name for name in state if ".self_attn.q_proj." in name]:
+        parts = [state.pop(name.replace("q_proj", part)) for part in ("q_proj", "k_proj", "v_proj")]
+        renamed[name.replace("self_attn.q_proj", "attn.qkv")] = torch.cat(parts)
+    renamed |= state
+    for theirs, ours in {
+        "encoder.layers.": "blocks.",
+        "self_attn.out_proj": "attn.proj",
+        "pre_layrnorm": "norm_pre",  # so spelt
+        "post_layernorm": "norm",
+        "layer_norm": "norm",
+    }.items():
+        renamed = {name.replace(theirs, ours): value for name, value in renamed.items()}
+    return renamed
 
 
 class _TensorUnpickler(pickle.Unpickler):

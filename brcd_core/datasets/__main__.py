@@ -13,17 +13,7 @@ import numpy as np
 from PIL import Image
 
 from brcd_core.atomic import replacing, write_text
-from brcd_core.datasets import (
-    SAMPLE_COLUMNS,
-    SAMPLES,
-    SPLIT_SIZES,
-    SPLITS,
-    cifar10,
-    fingerprint_of,
-    load,
-    names,
-    split_files,
-)
+from brcd_core.datasets import SPLIT_SIZES, SPLITS, cifar10, fingerprint_of, load, names, sample, split_files
 from brcd_core.datasets.drawing import SEED, draw_sample, draw_splits, to_grid
 from brcd_core.fetching import FetchError
 
@@ -33,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m brcd_core.datasets", description="Datasets of the study.")
     commands = parser.add_subparsers(required=True)
 
-    fetch = commands.add_parser("fetch", help="download, decode and check a dataset; say what is there")
+    fetch = commands.add_parser("fetch", help="get or find a dataset, decode and check it; say what is there")
     fetch.add_argument("--dataset", default="cifar10", choices=names())
     fetch.add_argument("--folder", type=Path, help="a folder that holds it already")
     fetch.set_defaults(run=_fetch)
@@ -41,17 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     splits = commands.add_parser("splits", help="draw the lists of a dataset anew (the committed ones exist)")
     splits.add_argument("--dataset", default="cifar10", choices=sorted(SPLIT_SIZES))
     splits.add_argument("--seed", type=int, default=SEED)
-    splits.add_argument(
-        "--out", type=Path, default=SPLITS, help="a folder named after the dataset is made in it"
-    )
+    splits.add_argument("--out", type=Path, default=SPLITS, help="a folder named after the dataset is made in it")
     splits.set_defaults(run=_draw_splits)
 
-    sample = commands.add_parser(
-        "sample", help="draw the sheet of 300 images anew (the committed one exists)"
-    )
-    sample.add_argument("--seed", type=int, default=SEED)
-    sample.add_argument("--out", type=Path, default=SAMPLES)
-    sample.set_defaults(run=_draw_sample)
+    sheet = commands.add_parser("sample", help="draw the sheet of 300 images anew (the committed one exists)")
+    sheet.add_argument("--seed", type=int, default=SEED)
+    sheet.add_argument("--out", type=Path, default=sample.FOLDER)
+    sheet.set_defaults(run=_draw_sample)
 
     chosen = parser.parse_args(arguments)
     try:
@@ -66,15 +52,18 @@ def _fetch(chosen: argparse.Namespace) -> str:
     started = time.monotonic()
     dataset = load(chosen.dataset, chosen.folder)
     count, height, width, _ = dataset.pixels.shape
+    classes = f"{len(dataset.classes)} classes" if dataset.classes else "no labels"
     return (
-        f"{dataset.name}: {count:,} images of {width}x{height}, {len(dataset.classes)} classes, checked "
+        f"{dataset.name}: {count:,} images of {width}x{height}, {classes}, checked "
         f"(SHA-256 {dataset.fingerprint[:16]}), {time.monotonic() - started:.1f} s"
     )
 
 
 def _draw_splits(chosen: argparse.Namespace) -> str:
     name = chosen.dataset
-    numbers = load(name).labels.argmax(axis=1)
+    labels = load(name).labels
+    one_each = (labels.sum(axis=1) == 1).all()
+    numbers = labels.argmax(axis=1) if one_each else np.zeros(len(labels), int)
     train_images, per_class, validation = SPLIT_SIZES[name]
     splits = draw_splits(numbers, train_images, per_class, validation, chosen.seed)
     command = f"python -m brcd_core.datasets splits --dataset {name} --seed {chosen.seed}"
@@ -89,7 +78,7 @@ def _draw_sample(chosen: argparse.Namespace) -> str:
     indices = draw_sample(numbers, cifar10.TRAIN_IMAGES, 20, 10, chosen.seed)
     pixels, labels = np.asarray(dataset.pixels[indices]), dataset.labels[indices]
     with replacing(chosen.out / "cifar10_sample.png") as part:
-        Image.fromarray(to_grid(pixels, SAMPLE_COLUMNS)).save(part, optimize=True)
+        Image.fromarray(to_grid(pixels, sample.COLUMNS)).save(part, optimize=True)
     about = {
         "source": "CIFAR-10, A. Krizhevsky, 2009; index 0-49999: train split, 50000-59999: test split",
         "command": f"python -m brcd_core.datasets sample --seed {chosen.seed}",

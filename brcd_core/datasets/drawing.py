@@ -1,15 +1,18 @@
-"""How the committed lists were drawn: the splits of a dataset, and the images of the small sheet.
+"""How splits are drawn: the committed lists, those of sets that are only on a user's disk, and the small sheet.
 
-Random order is the order of SHA-256("seed/purpose/index"): the same everywhere and in every version of numpy.
+Random order is the order of SHA-256("seed/purpose/thing"): the same everywhere and in every version of numpy.
+A thing is an image's index, or its path.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+Thing = TypeVar("Thing", bound=Hashable)
 SEED = 20240513  # the first day of WWW 2024, where the paper appeared
 
 
@@ -41,6 +44,31 @@ def draw_splits(
     }
 
 
+def draw_parts(things: Sequence[Hashable], sizes: Mapping[str, int], seed: int, origin: str) -> dict[str, np.ndarray]:
+    """Draw the four lists from things that all differ (N,): their positions, int64.
+
+    query and validation: as many as `sizes` says, else a tenth each, at most 5,000. database: all others.
+    train: the beginning of the database, as long as asked, else up to 5,000. A thing's place in an order does
+    not depend on the others, so a new image changes little. ValueError, with `origin`: too few things.
+    """
+    tenth = min(max(len(things) // 10, 1), 5_000)
+    queries, validation = sizes.get("query", tenth), sizes.get("validation", tenth)
+    database = max(sizes.get("database", 1), sizes.get("train", 1))
+    if queries + validation + database > len(things):
+        raise ValueError(
+            f"{origin}: {len(things)} images are too few for {queries} query, {validation} validation and "
+            f"{database} database images"
+        )
+    query = in_random_order(things, seed, "query")[:queries]
+    held_out = set(query)
+    valid = [thing for thing in in_random_order(things, seed, "validation") if thing not in held_out][:validation]
+    held_out |= set(valid)
+    rest = [thing for thing in in_random_order(things, seed, "database") if thing not in held_out]
+    position = {thing: index for index, thing in enumerate(things)}
+    parts = {"train": rest[: sizes.get("train", 5_000)], "validation": valid, "query": query, "database": rest}
+    return {part: np.array([position[thing] for thing in chosen], np.int64) for part, chosen in parts.items()}
+
+
 def draw_sample(
     numbers: np.ndarray, train_images: int, train_per_class: int, test_per_class: int, seed: int
 ) -> list[int]:
@@ -54,9 +82,13 @@ def draw_sample(
     return chosen
 
 
-def in_random_order(indices: Iterable[int], seed: int, purpose: str) -> list[int]:
-    """The indices in an order that seed and purpose determine."""
-    return sorted(indices, key=lambda index: hashlib.sha256(f"{seed}/{purpose}/{index}".encode()).digest())
+def in_random_order(things: Iterable[Thing], seed: int, purpose: str) -> list[Thing]:
+    """Indices or paths in an order that seed and purpose determine."""
+
+    def place(thing: Thing) -> bytes:
+        return hashlib.sha256(f"{seed}/{purpose}/{thing}".encode("utf-8", "surrogateescape")).digest()
+
+    return sorted(things, key=place)
 
 
 def in_turn(indices: list[int], numbers: np.ndarray) -> list[int]:

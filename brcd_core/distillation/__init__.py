@@ -11,6 +11,6 @@ from __future__ import annotations
 from brcd_core.distillation.batch import Batch, TeacherKnowledge
 from brcd_core.plugins import Plugins
 
-methods = Plugins(__name__, kind="distillation method", needs=("Settings", "loss"), other_modules=("batch",))
+methods = Plugins(__name__, kind="distillation method", needs=("Settings", "loss"), other_modules=("batch", "memory"))
 
 __all__ = ["Batch", "TeacherKnowledge", "methods"]

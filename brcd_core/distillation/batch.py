@@ -11,10 +11,12 @@ from brcd_core.hashing import Hashed
 
 @dataclass(frozen=True)
 class TeacherKnowledge:
-    """What the trained teacher knows about the training set before the student starts."""
+    """What is known about the training set before the student starts."""
 
-    codes: Tensor  # (N, K) in {-1, +1}: its codes of the clean training images
+    codes: Tensor  # (N, K) in {-1, +1}: the trained teacher's codes of the clean training images
     seed: int  # for whatever a method draws from it
+    # (N, L) bool, the true labels. Nothing unsupervised may look at them: they serve a `released` setting alone.
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,7 @@ class Batch:
     student_j: Hashed
     teacher_i: Hashed
     teacher_j: Hashed
+    # (3B, ...): a view of each image turned by 90 degrees (the first B rows), by 180, and by 270. Only for a
+    # method whose module says ROTATED = True.
+    student_rotated: Hashed | None = None
+    teacher_rotated: Hashed | None = None

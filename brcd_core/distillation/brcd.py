@@ -8,10 +8,11 @@ Three parts, each a switch:
 - `clusters`: k-means on the teacher's codes finds augmentations that changed the meaning (offset
   positives) and other images of the same meaning (false negatives), and removes both;
 - `mask`: bits that are undecided inside a cluster carry no meaning for it and are left out of every
-  structural comparison.
+  structural comparison, by the mask of the row that compares (the anchor).
 
 The published text was not available here: the loss follows its released command and method as
-described in the README, section "What does not match the paper".
+described in the README, section "What does not match the paper". `released` turns on, one by one, what the
+released code does otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ from brcd_core.config import Frozen
 from brcd_core.distillation.batch import Batch, TeacherKnowledge
 
 
+class Released(Frozen):
+    """What the released code does otherwise. With all four on and the published settings, the loss is
+    mean log(1 + n_a exp(-a_r cos(s_r, t_r)/tau)), n_a being the negatives left: individual alignment alone."""
+
+    zero_mask: bool = False  # every bit is masked out, so every masked cosine is 0
+    mask_before_clusters: bool = False  # view j is masked first, then assigned: most images count as offset
+    repeated_false_negatives: bool = False  # the teacher's rows take the student's rows' false negatives
+    own_masks: bool = False  # each row of a negative pair is masked by its own cluster, not by the anchor's
+
+
 class Settings(Frozen):
     """Defaults are those of the published CIFAR-10 command."""
 
@@ -41,6 +52,7 @@ class Settings(Frozen):
     structural: bool = True
     clusters: bool = True
     mask: Literal["decided", "redundant", "none"] = "decided"  # which bits the structural part keeps
+    released: Released = Released()
 
     @model_validator(mode="after")
     def _one_alignment(self) -> Settings:
@@ -71,7 +83,9 @@ def prepare(teacher: TeacherKnowledge, settings: Settings) -> Prepared:
     """
     codes = teacher.codes.cpu().numpy()
     found = bits.cluster(codes, settings.n_clusters, seed=teacher.seed)
-    if settings.mask == "none":
+    if settings.released.zero_mask:
+        mask = torch.zeros(found.centres.shape)
+    elif settings.mask == "none":
         mask = torch.ones(found.centres.shape)
     else:
         means = bits.bit_means(codes, found.assignment, settings.n_clusters)
@@ -86,24 +100,22 @@ def prepare(teacher: TeacherKnowledge, settings: Settings) -> Prepared:
 
 
 def loss(batch: Batch, prepared: Prepared, settings: Settings) -> Tensor:
-    """The contrastive term L_BRCD: mean cross-entropy over 2B rows Z = [m_r * s_r ; m_r * u_r].
+    """The contrastive term L_BRCD: mean cross-entropy over 2B rows Z = [s_r ; u_r].
 
     s: student's code of view i; t, u: teacher's codes of views i and j; m_r: mask of image r's cluster.
     Positive logit of rows r and B + r:  a_r cos(s_r, t_r)/tau + (1 - a_r) cos(m_r s_r, m_r u_r)/tau.
-    Negative logits of row a: cos(Z_a, Z_c)/tau over all c but a and its partner, without false negatives.
-    a_r = alpha, but 1 where view j is an offset positive (the teacher puts it into another cluster). With
-    `individual` off, a_r = 0 and offset positives are left out of the mean.
+    Negative logits of row a: cos(m_a Z_a, m_a Z_c)/tau over all c but a and its partner, without false
+    negatives. a_r = alpha, but 1 where view j is an offset positive (the teacher puts it into another cluster).
+    With `individual` off, a_r = 0 and offset positives are left out of the mean.
     """
     student, teacher, other = batch.student_i.codes, batch.teacher_i.codes, batch.teacher_j.codes
-    size, tau = len(student), settings.temperature
+    size, tau, released = len(student), settings.temperature, settings.released
     cluster = prepared.assignment[batch.images]
-    other_cluster = torch.cdist(other.to(prepared.centres), prepared.centres).argmin(1)
-
     mask = prepared.mask[cluster]
-    rows = torch.cat([mask * student, mask * other])
-    rows = F.normalize(rows, dim=1)  # a row whose mask is empty stays zero: cosine 0
-    cosine = rows @ rows.T / tau
+    assigned = mask * other if released.mask_before_clusters else other
+    other_cluster = torch.cdist(assigned.to(prepared.centres), prepared.centres).argmin(1)
 
+    cosine = masked_cosines(torch.cat([student, other]), mask.repeat(2, 1), released.own_masks) / tau
     individual = F.cosine_similarity(student, teacher) / tau
     structural = cosine.diagonal(size)
     share = torch.full_like(individual, settings.individual_weight())
@@ -116,7 +128,8 @@ def loss(batch: Batch, prepared: Prepared, settings: Settings) -> Tensor:
     excluded = image[:, None] == image[None, :]  # a row itself and its partner
     if settings.clusters:
         meaning = torch.cat([cluster, other_cluster])
-        excluded = excluded | (meaning[:, None] == meaning[None, :])
+        anchors = cluster.repeat(2) if released.repeated_false_negatives else meaning
+        excluded = excluded | (anchors[:, None] == meaning[None, :])
     negative = cosine.masked_fill(excluded, -torch.inf)
     row_loss = torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive
     if settings.clusters and not settings.individual:
@@ -124,3 +137,15 @@ def loss(batch: Batch, prepared: Prepared, settings: Settings) -> Tensor:
         counts = (~offset).repeat(2)
         return settings.weight * (row_loss * counts).sum() / counts.sum().clamp_min(1)
     return settings.weight * row_loss.mean()
+
+
+def masked_cosines(rows: Tensor, masks: Tensor, own: bool = False) -> Tensor:
+    """cos(m_a Z_a, m_a Z_c) of rows (R, K) under masks of 0 and 1 (R, K), as (R, R); 0 where no bit is kept.
+
+    `own`: cos(m_a Z_a, m_c Z_c), each row under its own mask.
+    """
+    if own:
+        masked = F.normalize(masks * rows, dim=1)
+        return masked @ masked.T
+    norms = (masks @ rows.square().T).clamp_min(1e-12).sqrt()  # |m_a Z_c|
+    return (masks * rows) @ rows.T / (norms.diagonal()[:, None] * norms)

@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from brcd_core.fetching.packages import AptPackage, NpmPackage, PipPackage
 from brcd_core.fetching.progress import size
-from brcd_core.fetching.sources import NpmPackage, PipPackage, Source, SourceError, Url
+from brcd_core.fetching.sources import Source, SourceError, Url
 
 __all__ = [
     "NO_SPACE",
+    "AptPackage",
     "Delivery",
     "FetchError",
     "NpmPackage",

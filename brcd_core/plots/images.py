@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from brcd_core.plots.style import GREY, INK, WIDTH, drawn, grid, headed
+from brcd_core.plots.style import GREY, INK, WIDTH, Picture, drawn, grid, headed
 
 Array = NDArray[Any]
 WAYS = {"SSHP": "student (SSHP)", "ASHP": "student (ASHP)"}
@@ -29,7 +28,7 @@ class Strip(NamedTuple):
 
 
 @drawn
-def view_grid(clean: Array, views: Array, titles: Sequence[str] = ()) -> Figure:
+def view_grid(clean: Array, views: Array, titles: Sequence[str] = ()) -> Picture:
     """Images (n, S, S, 3) in the first column, and beside each its augmented views (n, v, S, S, 3).
 
     uint8, or float in [0, 1]. `titles`: a name for each row. ValueError where the shapes do not fit.
@@ -66,11 +65,13 @@ def search_panel(
     names: Sequence[str],
     strips: Mapping[str, Strip | tuple[Array, Array, Array]],
     bits: int | None = None,
-) -> Figure:
+    about: str = "",
+) -> Picture:
     """Query images (Q, S, S, 3) with class names; beside each, one strip of hits for a way of searching.
 
     `strips`: name -> `Strip`, e.g. teacher, SSHP, ASHP. A hit is framed: green with a tick if it shares a
     class with the query, red with a cross if not; below it its Hamming distance (of `bits`, if given).
+    `about`: protocol and records, for the caption (`tables.about`).
     ValueError where the shapes do not fit.
     """
     found = {name: Strip(*strip) for name, strip in strips.items()}
@@ -89,6 +90,7 @@ def search_panel(
         "tick: the right class; red with a cross: another one. The number is the Hamming distance"
         + (f", of {bits} bits." if bits else "."),
         height=(WIDTH - 0.2) / across * down * len(queries),
+        more=f"{_counts(found)}{about}",
     )
     axes = _canvas(grid(figure, 1, 1)[0][0])
     for q, query in enumerate(queries):
@@ -100,6 +102,12 @@ def search_panel(
             _strip(axes, way, strip, q, top + row * (1 + TEXT))
     axes.set(xlim=(-0.02, across), ylim=(len(queries) * down - 0.3, -0.1))
     return figure
+
+
+def _counts(found: Mapping[str, Strip]) -> str:
+    """How many hits are right, for each way of searching."""
+    shares = [f"{WAYS.get(name, name)} {strip.right.mean():.0%}" for name, strip in found.items()]
+    return f"Right among all hits shown: {', '.join(shares)}. "
 
 
 def _strip(axes: Axes, way: str, strip: Strip, q: int, top: float) -> None:

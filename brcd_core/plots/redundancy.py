@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import pdist
 
-from brcd_core.plots.clusters import about, bare, by_main_class
-from brcd_core.plots.style import GREY, INK, MARKS, PALE, drawn, grid, headed
+from brcd_core.plots.clusters import bare, by_main_class, whose
+from brcd_core.plots.style import GREY, INK, MARKS, PALE, Picture, drawn, grid, headed
 from brcd_core.records import Record
-from brcd_core.tables.protocol import cut
+from brcd_core.tables.protocol import about, cut
+from brcd_core.tables.scores import NoRecords
 
 DROPPED = {  # colour, marker, dashes
     "most redundant": ("#009e73", "o", "-"),
@@ -21,7 +21,7 @@ DROPPED = {  # colour, marker, dashes
 
 
 @drawn
-def bit_means(record: Record) -> Figure:
+def bit_means(record: Record) -> Picture:
     """Heat maps of mu: clusters x bits, all of them, and again with the cells within the margin hatched.
 
     Bits are ordered by hierarchical clustering, so that alike ones stand together; clusters by main class.
@@ -29,17 +29,19 @@ def bit_means(record: Record) -> Figure:
     analysis, order = record["analysis"], by_main_class(record)
     means, margin = np.array(analysis["means"])[order], analysis["margin"]
     means = means[:, alike(means)]
-    main = np.array(analysis["class_counts"]).argmax(axis=1)
-    names = [f"{cluster} {analysis['classes'][main[cluster]]}" for cluster in order]
+    counts = analysis["class_counts"]
+    main = [f" {analysis['classes'][int(np.argmax(own))]}" if own else "" for own in counts]
+    names = [f"{cluster}{main[cluster]}" for cluster in order]
     masked = np.abs(means) <= margin
     count, bits = means.shape
     figure = headed(
         "Which bits mean something in which cluster?",
-        f"Mean of each bit in each cluster; {about(record)}. Above: strong colour, the cluster's images "
+        f"Mean of each bit in each cluster; {whose(record)}. Above: strong colour, the cluster's images "
         f"agree on the bit; pale, they do not. Below: what a margin of {margin:g} leaves. The hatched "
         f"cells, {masked.mean():.0%} of all, are redundant in their cluster and masked. Alike bits stand "
         "together.",
         height=1.3 + 0.38 * count,
+        more=about([record]),
     )
     panels = [row[0] for row in grid(figure, 2, 1, sharex=True)]
     for axes, values in zip(panels, (means, np.ma.masked_array(means, masked)), strict=True):
@@ -61,7 +63,7 @@ def bit_means(record: Record) -> Figure:
 
 
 @drawn
-def redundancy_over_margin(record: Record) -> Figure:
+def redundancy_over_margin(record: Record) -> Picture:
     """The share of redundant bits over the margin, the study's margin marked with its share."""
     analysis = record["analysis"]
     lines = sorted(analysis["over_margin"], key=lambda line: line["margin"])
@@ -69,8 +71,9 @@ def redundancy_over_margin(record: Record) -> Figure:
     figure = headed(
         f"With a margin of {margin:g}, {share:.0%} of the bits count as redundant",
         "A bit is redundant in a cluster when its mean there is no further from 0 than the margin. Mean "
-        f"over all clusters; {about(record)}.",
+        f"over all clusters; {whose(record)}.",
         height=3.0,
+        more=about([record]),
     )
     axes = grid(figure, 1, 1)[0][0]
     axes.plot(
@@ -89,7 +92,7 @@ def redundancy_over_margin(record: Record) -> Figure:
 
 
 @drawn
-def bit_health(record: Record) -> Figure:
+def bit_health(record: Record) -> Picture:
     """Balance of each bit, sorted, and the correlation of every two bits."""
     analysis = record["analysis"]
     balance, correlation = np.sort(analysis["balance"]), np.array(analysis["correlation"])
@@ -101,8 +104,9 @@ def bit_health(record: Record) -> Figure:
         "Are the bits balanced and independent?",
         "Over all images a good bit is +1 as often as -1 (mean 0) and is not correlated with any other. "
         f"Mean |mean| {np.abs(balance).mean():.3f}, mean |correlation| {np.abs(off).mean():.3f}, largest "
-        f"{np.abs(off).max():.2f}; {about(record)}.",
+        f"{np.abs(off).max():.2f}; {whose(record)}.",
         height=3.9,
+        more=about([record]),
     )
     left, right = grid(figure, 1, 2, gridspec_kw={"width_ratios": [1, 1]})[0]
     left.bar(np.arange(1, bits + 1), balance, width=0.8, color=MARKS["SSHP"].colour, linewidth=0)
@@ -123,16 +127,22 @@ def bit_health(record: Record) -> Figure:
 
 
 @drawn
-def dropping_bits(record: Record) -> Figure:
-    """mAP@k of the teacher's codes against the share of bits dropped: most redundant, least, or random."""
+def dropping_bits(record: Record) -> Picture:
+    """mAP@k of the teacher's codes against the share of bits dropped: most redundant, least, or random.
+
+    NoRecords where the images have no labels.
+    """
+    if not record["analysis"]["dropping"]:
+        raise NoRecords("no record of dropped bits: the images have no labels")
     lines = sorted(record["analysis"]["dropping"], key=lambda line: line["fraction"])
     figure = headed(
         "What does it cost to drop bits?",
         "Each query leaves out a share of its bits: those that its cluster decides least (the most "
         "redundant), those that it decides most (the least redundant), or any. If redundancy bits carry "
         "no meaning, dropping the most redundant first costs least. Teacher with its own codes; clusters "
-        f"from {about(record)}.",
+        f"from {whose(record)}.",
         height=3.4,
+        more=about([record]),
     )
     axes = grid(figure, 1, 1)[0][0]
     for name, (colour, marker, dashes) in DROPPED.items():

@@ -9,57 +9,85 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from brcd_core.plots.style import GREY, MARKS, drawn, grid, headed
+from brcd_core.plots.style import GREY, MARKS, Picture, drawn, grid, headed
 from brcd_core.records import Record
-from brcd_core.tables.protocol import cut
-from brcd_core.tables.scores import PARADIGMS, TEACHER, Row, bits_of, largest_common_bits, rows, scores
+from brcd_core.tables.protocol import about, score_name, score_told
+from brcd_core.tables.retrieval_tables import finding
+from brcd_core.tables.scores import (
+    BRCD,
+    PARADIGMS,
+    TEACHER,
+    Row,
+    bits_of,
+    by_key,
+    largest_common_bits,
+    of_part,
+    over_seeds,
+    rows,
+    score_of,
+    scores,
+)
 
 OFFSET = {"SSHP": -0.16, "ASHP": 0.16}  # of the marks from the middle of a method's line
 
 
+ROWS = 3  # of panels in one figure
+BAND = "#f4f1e6"  # behind the study's own method
+
+
+def main_pages(records: Iterable[Record]) -> list[list[tuple[str, str, str]]]:
+    """Teacher, hash model and student of every row of the main figure, as many as fit into one at a time.
+
+    A study of teachers alone has a row each, with nothing but the teacher's line.
+    """
+    lines = rows(of_part(records, "main"))
+    students = [line.pair for line in lines if line.method != TEACHER]
+    pairs = list(dict.fromkeys(students or [line.pair for line in lines]))
+    return [pairs[start : start + ROWS] for start in range(0, len(pairs), ROWS)]
+
+
 @drawn
-def main_figure(records: Iterable[Record]) -> Figure:
+def main_figure(records: Iterable[Record], page: int = 0) -> Picture:
     """mAP@k of every method, one panel a student and code length, every seed visible; the teacher dashed.
 
-    ValueError if there is no record of a teacher or a student.
+    `page`: which of `main_pages`. NoRecords if there is no record of a teacher or a student.
     """
-    records = list(records)
+    records = of_part(records, "main")
     largest_common_bits(records)  # refuses records without scores
     table = scores(records)
-    table = table[table["measure"] == "map"]
-    lengths, lines = bits_of(records), [line for line in rows(records) if line.method != TEACHER]
-    # A study of teachers alone has a panel each, with nothing but the teacher's line.
-    students = list(dict.fromkeys(line[:2] for line in lines or rows(records)))
-    methods = [[line.method for line in lines if line[:2] == student] for student in students]
+    table = table[table["measure"] == score_of(records)]
+    lengths, pairs = bits_of(records), main_pages(records)[page]
+    lines = [line for line in rows(records) if line.method != TEACHER]
+    methods = [[line.method for line in lines if line.pair == pair] for pair in pairs]
 
-    left = _left_end(table.groupby([*Row._fields, "bits", "paradigm"])["value"].mean().tolist())
-    heights = [0.5 + 0.36 * max(3, len(names)) for names in methods]
+    keys = [*Row._fields, "bits", "paradigm"]
+    values = over_seeds(table, keys)
+    left = left_end(values["mean"].tolist())
+    step = 0.36 if max(map(len, methods)) <= 6 else 0.26
+    heights = [0.5 + step * max(3, len(names)) for names in methods]
     figure = headed(
         "How close does a student come to its teacher?",
-        f"Tie-aware mAP@{cut(records)} of the query images (further right is better). Pale marks: mean over "
+        f"{score_told(records)} of the query images (further right is better). Pale marks: mean over "
         "seeds; dots: one seed each. Dashed line: the teacher, searching with its own codes."
         + (" Arrow: a mean left of the axis, with its value." if left is not None else ""),
         height=sum(heights) + 0.65,
+        more=f"{finding(rows(records), by_key(values, keys), lengths[-1])}{about(records, 'main')}",
     )
-    panels = grid(
-        figure, len(students), len(lengths), sharex=True, sharey="row", gridspec_kw={"height_ratios": heights}
-    )
-    several = len({teacher for teacher, _ in students}) > 1
-    for row, (teacher, student) in enumerate(students):
+    options: dict[str, Any] = {"sharex": True, "sharey": "row", "gridspec_kw": {"height_ratios": heights}}
+    panels = grid(figure, len(pairs), len(lengths), **options)
+    for row, pair in enumerate(pairs):
         for axes, bits in zip(panels[row], lengths, strict=True):
-            part = table[table["bits"] == bits]
-            _teacher_line(axes, part[(part["paradigm"] == TEACHER) & part["teacher"].isin([teacher])])
-            own = part[(part["teacher"] == teacher) & (part["student"] == student)]
+            part = table[(table["bits"] == bits) & (table["teacher"] == pair[0]) & (table["hash_model"] == pair[1])]
+            _teacher_line(axes, part[part["paradigm"] == TEACHER])
+            own = part[(part["student"] == pair[2]) & (part["method"] != TEACHER)]
             _dots(axes, own, methods[row], left)
             if lines and own.empty:
                 axes.text(0.04, 0.5, "not run", transform=axes.transAxes, va="center", color=GREY)
-            name = f"{student} taught by {teacher}" if several else student
-            axes.set_title(f"{name}\n{bits} bits" if axes is panels[row][0] else f"\n{bits} bits")
-            if row == len(students) - 1:
-                axes.set_xlabel(f"mAP@{cut(records)}")
+            axes.set_title(f"{_name(pair, pairs)}\n{bits} bits" if axes is panels[row][0] else f"\n{bits} bits")
+            if row == len(pairs) - 1:
+                axes.set_xlabel(score_name(records))
     shown = table["value"] if left is None else table["value"][table["value"] >= left]
     room = 0.05 * (shown.max() - shown.min()) or 0.01
     panels[0][0].set_xlim(shown.min() - room if left is None else left, shown.max() + room)
@@ -67,8 +95,17 @@ def main_figure(records: Iterable[Record]) -> Figure:
     return figure
 
 
+def _name(pair: tuple[str, str, str], pairs: list[tuple[str, str, str]]) -> str:
+    """The student, and what else tells a row from the others."""
+    teacher, hash_model, student = pair
+    name = f"{student} taught by {teacher}" if len({other[0] for other in pairs}) > 1 else student
+    return f"{name}, {hash_model}" if len({other[1] for other in pairs}) > 1 else name
+
+
 def _dots(axes: Axes, table: pd.DataFrame, methods: list[str], left: float | None) -> None:
     """One line a method, from the top; SSHP above ASHP. What lies left of `left` becomes an arrow."""
+    if BRCD in methods:
+        axes.axhspan(methods.index(BRCD) - 0.5, methods.index(BRCD) + 0.5, color=BAND, linewidth=0, zorder=0)
     for paradigm in PARADIGMS:
         mark = MARKS[paradigm]
         part = table[table["paradigm"] == paradigm]
@@ -77,7 +114,7 @@ def _dots(axes: Axes, table: pd.DataFrame, methods: list[str], left: float | Non
         middle = [methods.index(str(name)) + OFFSET[paradigm] for name in means.index]
         pale = sns.light_palette(mark.colour, 4)[1]
         look: dict[str, Any] = {"marker": mark.marker, "edgecolors": mark.colour, "label": paradigm}
-        axes.scatter(means, middle, s=75, color=pale, **look)
+        axes.scatter(means, middle, s=75 if len(methods) <= 6 else 50, color=pale, **look)
         axes.scatter(part["value"], places, s=9, color=mark.colour, linewidths=0, zorder=3)
         for mean, place in zip(means, middle, strict=True):
             if left is not None and mean < left:
@@ -86,11 +123,11 @@ def _dots(axes: Axes, table: pd.DataFrame, methods: list[str], left: float | Non
                     color=mark.colour,
                 )  # fmt: skip
     axes.set_yticks(range(len(methods)), methods)
-    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(methods)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
 
-def _left_end(means: list[float]) -> float | None:
+def left_end(means: list[float]) -> float | None:
     """Where the axis begins if a few means lie far below all others, which would crowd these; else None.
 
     Few: at most a third. Far: the gap below the others is wider than all that lies above it.
@@ -109,7 +146,7 @@ def _teacher_line(axes: Axes, table: pd.DataFrame) -> None:
         axes.axvline(table["value"].mean(), color=MARKS[TEACHER].colour, linestyle=(0, (5, 3)), linewidth=1.3)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Picture) -> None:
     handles = [
         Line2D([], [], linestyle="", marker=mark.marker, color=mark.colour, markersize=7,
                markerfacecolor=sns.light_palette(mark.colour, 4)[1], label=mark.meaning)

@@ -43,7 +43,13 @@ LINES = ("-", (0, (1.5, 1.5)), (0, (4, 1, 1, 1)))
 
 
 class Picture(Figure):
-    """A Figure that a notebook shows with no set-up, sharp on fine screens too."""
+    """A Figure that a notebook shows with no set-up, sharp on fine screens too, and that carries its caption.
+
+    title: what it asks or says. caption: what to see in it, its protocol and its records.
+    """
+
+    title: str = ""
+    caption: str = ""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         data = io.BytesIO()
@@ -75,11 +81,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def drawn(function: Callable[P, Figure]) -> Callable[P, Figure]:
+def drawn(function: Callable[P, Picture]) -> Callable[P, Picture]:
     """Draws a figure in the study's look, then fixes its layout: shown or not, it is saved the same."""
 
     @functools.wraps(function)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def inside(*args: P.args, **kwargs: P.kwargs) -> Picture:
         with style():
             figure = function(*args, **kwargs)
             figure.draw_without_rendering()
@@ -93,13 +99,17 @@ def drawn(function: Callable[P, Figure]) -> Callable[P, Figure]:
     return inside
 
 
-def headed(title: str, note: str, height: float, width: float = WIDTH) -> Figure:
-    """An empty figure with a title and a line or two of explanation, and `height` inches below them."""
+def headed(title: str, note: str, height: float, more: str = "", width: float = WIDTH) -> Picture:
+    """An empty figure with a title and a line or two of explanation, and `height` inches below them.
+
+    `more`: what only its caption says after the explanation: findings, protocol, records.
+    """
     lines = textwrap.wrap(note, int(CHARACTERS * width / WIDTH))
     head = 0.5 + 0.19 * len(lines)
     total = height + head
     # The layout leaves the head free; a plain title would take no explanation in another size.
     figure = Picture(figsize=(width, total))
+    figure.title, figure.caption = title, f"{note} {more}".strip()
     below = (0.005, 0.005, 0.99, height / total - 0.01)
     figure.set_layout_engine("constrained", rect=below)  # type: ignore[call-arg]
     figure.text(0.1 / width, 1 - 0.12 / total, title, size=14, weight="bold", va="top")
@@ -124,9 +134,13 @@ def method_colours(methods: list[str]) -> dict[str, tuple[Any, Any]]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png (150 dpi) and NAME.svg, each atomically. The same figure gives the same bytes."""
+    """Write NAME.png (150 dpi) and NAME.svg, each atomically. The same figure gives the same bytes.
+
+    Title and caption go into both files, for `gallery` and for whoever is handed a file alone.
+    """
     paths = [folder / f"{name}.{ending}" for ending in FORMATS]
+    told = {"Title": figure.title, "Description": figure.caption} if isinstance(figure, Picture) else {}
     for path, metadata in zip(paths, FORMATS.values(), strict=True):
         with style(), replacing(path) as part:
-            figure.savefig(part, dpi=DPI, metadata=metadata)
+            figure.savefig(part, dpi=DPI, metadata=metadata | told)
     return paths

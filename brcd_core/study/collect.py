@@ -16,9 +16,9 @@ from typing import Any
 from brcd_core import profiles, records, tables
 from brcd_core.atomic import write_text
 from brcd_core.config import fingerprint
-from brcd_core.profiles import ParameterError
+from brcd_core.profiles import ParameterError, Part
 from brcd_core.records import Record, RecordError
-from brcd_core.study import features, redundancy, runs, student, teacher
+from brcd_core.study import comparisons, features, plan, redundancy, runs, student, teacher, weights
 from brcd_core.study.outcome import Report
 
 COLLECTED, RUNS = "records.jsonl", "runs.csv"
@@ -26,6 +26,7 @@ PARTS = ("kind", "run", "settings", "metrics", "provenance")  # what every recor
 RUNNERS: dict[type, Callable[[Any, Report], Any]] = {  # the function that does a run and leaves its record
     runs.FeatureRun: lambda run, report: features.prepare(run),
     runs.TeacherRun: teacher.train_teacher,
+    runs.WeightsRun: weights.choose_weights,
     runs.StudentRun: student.train_student,
     runs.RedundancyRun: redundancy.analyse,
 }
@@ -34,10 +35,12 @@ RUNNERS: dict[type, Callable[[Any, Report], Any]] = {  # the function that does 
 def collect(profile: str) -> list[Record]:
     """Read the record of every run of a profile; write records.jsonl and runs.csv.
 
+    Each record of a teacher or student is told the parts of the study that it belongs to, and one more is added:
+    how BRCD compares with every other method, query by query.
     RecordError naming the runs that have no record, or one that is damaged or of other settings, and saying
     what to do; then nothing is written.
     """
-    wanted: list[Any] = runs.every(profile)
+    wanted: list[Any] = plan.every(profile)
     missing = [run.folder / records.NAME for run in wanted if not records.finished(run.folder)]
     if missing:
         first = "\n".join(f"  {path}" for path in missing[:10])
@@ -46,8 +49,10 @@ def collect(profile: str) -> list[Record]:
             f"{len(missing)} of the {len(wanted)} runs of profile {profile!r} have no record:\n"
             f"{first}{more}\nRun them with: make study PROFILE={profile}"
         )
-    found = tables.in_order(_read(run) for run in wanted)
+    parts = plan.parts(profile)
+    found = tables.in_order(_read(run) | _parts(parts.get(run.folder)) for run in wanted)
     _same_teachers(found)
+    found += comparisons.compare(profile)
     folder = _folder(profile)
     write_text(folder / RUNS, tables.run_table(found).to_csv(index=False, lineterminator="\n"))
     records.save_all(folder / COLLECTED, found)
@@ -61,7 +66,7 @@ def gather(profile: str, report: Report = print) -> list[Record]:
     have no record are done now, one after another, and all are collected.
     """
     path = _folder(profile) / COLLECTED
-    wanted: list[Any] = runs.every(profile)
+    wanted: list[Any] = plan.every(profile)
     if path.exists():
         collected = records.load_all(path)
         if _identities(collected) == {_identity(run) for run in wanted} and not _outdated(path, wanted):
@@ -86,9 +91,13 @@ def _read(run: Any) -> Record:
     return record
 
 
+def _parts(names: list[Part] | None) -> Record:
+    return {"parts": names} if names else {}
+
+
 def _same_teachers(found: list[Record]) -> None:
     """RecordError if a student learnt from another checkpoint than the one that its teacher's record speaks of."""
-    names = ("teacher", "bits", "seed")
+    names = ("teacher", "hash_model", "bits", "seed")
 
     def key(record: Record) -> tuple[Any, ...]:
         return tuple(record["run"][name] for name in names)
@@ -121,7 +130,7 @@ def _identity(run: Any) -> str:
 
 
 def _identities(collected: list[Record]) -> set[str]:
-    return {fingerprint([record["run"], record["settings"]]) for record in collected}
+    return {fingerprint([record["run"], record["settings"]]) for record in collected if "settings" in record}
 
 
 def _folder(profile: str) -> Path:

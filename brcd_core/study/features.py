@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_core import backbones, datasets, records
-from brcd_core.bars import track
+from brcd_core import backbones, datasets, distillation, records
 from brcd_core.config import cache_dir
 from brcd_core.hashing import HashHead
-from brcd_core.profiles import Settings
+from brcd_core.profiles import Data, Extraction, Feature, Network, Settings
+from brcd_core.profiles import Views as ViewSettings
+from brcd_core.study import banking
 from brcd_core.study.runs import FeatureRun
-from brcd_core.training import Views
-from brcd_core.views import bank
 from brcd_core.views.augmentation import augment, clean
-from brcd_core.views.bank import Bank, BankSettings, ids_checksum, native_precision
+from brcd_core.views.bank import Bank, ids_checksum
 from brcd_core.views.sources import BankViews, FreshViews
 
 SPLITS = ("validation", "query", "database")  # clean views; the database begins with the training images
@@ -35,13 +36,19 @@ class Inputs:
     device: torch.device
     dataset: datasets.Dataset
     ids: dict[str, np.ndarray]  # split -> image ids
-    banks: dict[str, dict[str, Bank]]  # role -> split -> features; "train" holds the augmented views
-    _held: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # clean features that are on the device
+    # role -> split -> features; "train" holds the augmented views, "rotated" those of them that are turned
+    banks: dict[str, dict[str, Bank]]
+    _held: dict[tuple[str, ...], Any] = field(default_factory=dict)  # features that are on the device
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
         """Split -> bool (N, L)."""
         return {split: self.dataset.labels[ids] for split, ids in self.ids.items()}
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels to judge retrieval by."""
+        return self.dataset.labels.shape[1] > 0
 
     @property
     def checksums(self) -> dict[str, Any]:
@@ -74,35 +81,59 @@ class Inputs:
         head.fit_scaling(features.cpu())
         return head.to(self.device)
 
-    def views(self, *roles: str) -> Views:
+    def views(self, *roles: str) -> BankViews | FreshViews:
         """Augmented views of the training images: one tensor of features a role, of the same pixels."""
         views = self.settings.views
         if views.count:
-            return BankViews([self.banks[role]["train"] for role in roles], self.device)
+            if roles not in self._held:
+                banks = [self.banks[role] for role in roles]
+                rotations = [one["rotated"] for one in banks if "rotated" in one]
+                self._held[roles] = BankViews([one["train"] for one in banks], self.device, rotations)
+            return self._held[roles]
         return FreshViews(
             self.dataset.tensor,
             self.ids["train"],
-            [_load(self.settings, role, self.networks[role], self.device) for role in roles],
+            [banking.load(self.settings, role, self.networks[role], self.device) for role in roles],
             size=views.size,
             seed=views.seed,
             augmentation=views.augmentation,
-            precision=_precision(self.settings, self.device),
+            precision=banking.precision(self.settings, self.device),
             device=self.device,
         )
 
 
-def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
+def load_inputs(settings: Settings, networks: Mapping[str, str], rotated: bool = False) -> Inputs:
     """Splits, labels and features for these backbones; a bank that is not there yet is built now.
 
-    Raises what data, weights and banks raise: each names the file and the way out.
+    `rotated`: with the rotated views of the training images. What several runs of one process share is read
+    and checked once. Raises what data, weights and banks raise: each names the file and the way out.
     """
+    features = tuple((role, name, settings.network(role).feature) for role, name in networks.items())
+    opened = _open(settings.data, settings.views, settings.extraction, features, rotated, cache_dir())
+    return replace(opened, settings=settings)
+
+
+@lru_cache(maxsize=2)
+def _open(
+    data: Data,
+    views: ViewSettings,
+    extraction: Extraction,
+    features: tuple[tuple[str, str, Feature], ...],
+    rotated: bool,
+    cache: Path,
+) -> Inputs:
+    """Inputs of the settings that matter to features; `cache` is there to tell one cache from another."""
+    roles: dict[str, Any] = {role: Network(feature=feature) for role, _, feature in features}
+    settings = Settings(data=data, views=views, extraction=extraction, **roles)
+    networks = {role: name for role, name, _ in features}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = datasets.load(settings.data.dataset)
-    ids = datasets.split(settings.data.dataset, settings.data.sizes())
+    dataset = datasets.load(data.dataset, data.place())
+    ids = datasets.split(data.dataset, data.sizes(), data.place())
+    of_training = (["train"] if views.count else []) + (["rotated"] if views.count and rotated else [])
     banks = {
         role: {
-            split: _bank(settings, role, name, split, dataset, ids[split], device)
-            for split in (["train"] if settings.views.count else []) + list(SPLITS)
+            split: banking.obtain(settings, role, name, split, dataset, ids, device)
+            for split in [*of_training, *SPLITS]
         }
         for role, name in networks.items()
     }
@@ -110,31 +141,38 @@ def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
 
 
 def prepare(run: FeatureRun) -> records.Record:
-    """Check a backbone's weights by its known answer, build all its banks, and leave a record.
+    """Check a backbone's weights by its known answer, build all its banks, measure its speed, leave a record.
 
     The record says how good the features are by themselves: how often the nearest database image (cosine)
     shares a label with a validation image.
     """
     started = time.perf_counter()
-    from brcd_core.backbones import known_answers
+    from brcd_core.backbones import efficiency, known_answers
 
     answer = known_answers.check_known_answer(run.backbone)
+    found: dict[str, Bank] = {}
+    for role, settings in run.variants():
+        method = distillation.methods.load(settings.distillation.name)
+        banks = load_inputs(settings, {role: run.backbone}, uses_rotated(method)).banks[role]
+        found |= {one.settings.name: one for one in banks.values()}
     inputs = load_inputs(run.settings, {role: run.backbone for role in run.roles})
-    found = {(role, split): one for role, banks in inputs.banks.items() for split, one in banks.items()}
+    encoder = banking.load(run.settings, run.roles[0], run.backbone, inputs.device)
     record = {
         "kind": "features",
         "run": run.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
-        "metrics": {"nearest_neighbour": nearest_neighbour_accuracy(inputs, run.roles[0])},
+        "metrics": {"nearest_neighbour": nearest_neighbour_accuracy(inputs, run.roles[0]) if inputs.labelled else None},
         "known_answer": answer,
+        "efficiency": efficiency.measure(encoder, device=inputs.device)
+        | {"device": records.device_name(inputs.device)},
         "banks": {
-            f"{role} {split}": {
-                "name": one.settings.name,
+            name: {
+                "split": one.settings.split,
                 "shape": list(one.settings.shape),
                 "checksum": one.checksum,
                 "megabytes": round(one.features.nbytes / 1e6, 1),
             }
-            for (role, split), one in found.items()
+            for name, one in found.items()
         },
         "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
     }
@@ -142,14 +180,20 @@ def prepare(run: FeatureRun) -> records.Record:
     return record
 
 
+def uses_rotated(method: Any) -> bool:
+    """Whether a distillation method (its module) needs rotated views."""
+    return bool(getattr(method, "ROTATED", False))
+
+
 def example_views(settings: Settings, images: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Some training images as backbones see them: clean (n, S, S, 3), and views (n, v, S, S, 3), in [0, 1]."""
-    dataset = datasets.load(settings.data.dataset)
-    ids = datasets.split(settings.data.dataset, settings.data.sizes())["train"][:images]
-    pixels, chosen = dataset.tensor(ids), settings.views
+    data, chosen = settings.data, settings.views
+    dataset = datasets.load(data.dataset, data.place())
+    ids = datasets.split(data.dataset, data.sizes(), data.place())["train"][:images]
+    pixels = dataset.tensor(ids)
     drawn = [augment(pixels, ids, v, chosen.size, chosen.seed, chosen.augmentation) for v in range(views)]
     return (
-        clean(pixels, chosen.size).permute(0, 2, 3, 1).numpy(),
+        clean(pixels, chosen.size, dataset.central).permute(0, 2, 3, 1).numpy(),
         torch.stack(drawn, dim=1).permute(0, 1, 3, 4, 2).numpy(),
     )
 
@@ -163,54 +207,3 @@ def nearest_neighbour_accuracy(inputs: Inputs, role: str) -> float:
     nearest = torch.cat([(part @ database.T).argmax(1) for part in query.split(512)]).cpu().numpy()
     labels = inputs.labels
     return float((labels["validation"] & labels["database"][nearest]).any(1).mean())
-
-
-def _bank(
-    settings: Settings,
-    role: str,
-    name: str,
-    split: str,
-    dataset: datasets.Dataset,
-    ids: np.ndarray,
-    device: torch.device,
-) -> Bank:
-    """The bank of one split, opened or built."""
-    views, feature = settings.views, settings.network(role).feature
-    augmented = split == "train"
-    wanted = BankSettings(
-        dataset=dataset.name,
-        data_fingerprint=dataset.fingerprint,
-        split=split,
-        ids_checksum=ids_checksum(ids),
-        count=len(ids),
-        backbone=name,
-        feature=feature,
-        weights_checksum=backbones.checksum(name),
-        dim=backbones.dim(name, feature),
-        size=views.size,
-        views=views.count if augmented else 0,
-        augmentation=views.augmentation if augmented else None,
-        seed=views.seed if augmented else 0,
-        precision=_precision(settings, device),
-        backbone_version=backbones.VERSION,
-    )
-    folder = cache_dir() / "banks"
-    if (folder / wanted.name).exists():
-        return bank.open_bank(folder, wanted)
-    encoder = _load(settings, role, name, device)
-    rows = wanted.shape[0] * wanted.shape[1]
-    with track(rows, f"{name}, {split} images" + (f", {views.count} views" if augmented else "")) as bar:
-        return bank.build(
-            wanted, ids, dataset.tensor, encoder, folder,
-            device=device, batch=settings.extraction.batch, report=bar.update,
-        )  # fmt: skip
-
-
-def _load(settings: Settings, role: str, name: str, device: torch.device) -> backbones.Backbone:
-    encoder = backbones.load(name, settings.network(role).feature, settings.views.size)
-    return encoder.to(device).to(memory_format=torch.channels_last)
-
-
-def _precision(settings: Settings, device: torch.device) -> bank.Precision:
-    asked = settings.extraction.precision
-    return native_precision(device) if asked == "auto" else asked

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from brcd_core import checkpoints, records, retrieval
+from brcd_core.agreement import agreement
+from brcd_core.atomic import replacing
 from brcd_core.hashing import HashHead
 from brcd_core.profiles import Evaluation
+from brcd_core.study import code_version
 from brcd_core.study.features import Inputs
 from brcd_core.study.runs import TeacherRun
 from brcd_core.training import Fit, Scores
 
 Codes = np.ndarray  # (N, K) in {-1, +1}
 Report = Callable[[str], None]  # takes a line of progress
-CHECKPOINT = "head.safetensors"
+CHECKPOINT, QUERIES = "head.safetensors", "queries.npz"
 Run = TypeVar("Run", bound=TeacherRun)
 
 
@@ -36,7 +39,7 @@ def obtain(run: Run, train: Callable[[Run, Report], Trained], report: Report) ->
     """
     if records.finished(run.folder):
         record = records.read(run.folder)
-        if record["settings"] == run.settings.model_dump(mode="json") and record.get("resolved") == resolved(run):
+        if record["settings"] == run.settings.model_dump(mode="json") and record.get("code") == code_version.of(run):
             head, _ = checkpoints.load_head(run.folder / CHECKPOINT)
             if checkpoints.checksum(head) != record["checkpoint"]:
                 raise checkpoints.CheckpointError(
@@ -48,37 +51,85 @@ def obtain(run: Run, train: Callable[[Run, Report], Trained], report: Report) ->
     return train(run, report)
 
 
-def validation_map(inputs: Inputs, validation: Codes, database: Codes) -> float:
-    """Tie-aware mAP@k of the validation images against the database; what early stopping looks at."""
-    labels = inputs.labels
-    counts = retrieval.counts(validation, database, labels["validation"], labels["database"])
-    return retrieval.mean_average_precision(counts, inputs.settings.evaluation.k)
+def validation_scores(inputs: Inputs, validation: Codes, databases: Mapping[str, Codes]) -> Scores:
+    """What early stopping looks at: the validation images against each database, as MEASURE_NAME of its name.
 
-
-def judge(inputs: Inputs, query: Codes, database: Codes) -> tuple[Scores, dict[str, list[float]]]:
-    """All measures of the query images against the database, and the curves that the figures draw.
-
-    Curves: precision_at (one value for each k of the evaluation's list), and precision and recall within
-    each Hamming radius 0..K.
+    The measure is tie-aware mAP@k; of a dataset without labels it is the agreement with the teacher's features.
     """
+    labels = inputs.labels
+    if not inputs.labelled:
+        return {f"agreement_{name}": _agreement(inputs, "validation", validation, codes)
+                for name, codes in databases.items()}  # fmt: skip
+    scores = {}
+    for name, codes in databases.items():
+        counts = retrieval.counts(validation, codes, labels["validation"], labels["database"])
+        scores[f"map_{name}"] = retrieval.mean_average_precision(counts, inputs.settings.evaluation.k)
+    return scores
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The measures of the query images, the curves that the figures draw, and each query's tie-aware AP@k (Q,).
+
+    Curves: precision_at (one value for each k of the evaluation's list), and precision and recall within each
+    Hamming radius 0..K. Without labels there is agreement alone.
+    """
+
+    metrics: Scores
+    curves: dict[str, list[float]]
+    average_precision: np.ndarray
+
+
+def judge(inputs: Inputs, query: Codes, database: Codes) -> Judged:
+    """How well the query images find what is relevant in the database."""
+    if not inputs.labelled:
+        return Judged({"agreement": _agreement(inputs, "query", query, database)}, {}, np.zeros(0))
     evaluation: Evaluation = inputs.settings.evaluation
     wanted, offered = inputs.labels["query"], inputs.labels["database"]
     counts = retrieval.counts(query, database, wanted, offered)
     curve = retrieval.precision_recall(counts)
-    return retrieval.evaluate(query, database, wanted, offered, evaluation.k), {
+    curves = {
         "precision_at": records.plain(retrieval.precision_at(counts, evaluation.precision_at)),
         "precision": records.plain(curve.precision),
         "recall": records.plain(curve.recall),
     }
+    metrics = retrieval.evaluate(query, database, wanted, offered, evaluation.k)
+    return Judged(metrics, curves, retrieval.average_precision(counts, evaluation.k))
 
 
-def describe(kind: str, run: TeacherRun, head: HashHead, done: Fit) -> records.Record:
-    """The part of a record that teachers and students share: what ran, with what settings, and how it went."""
+def _agreement(inputs: Inputs, split: str, codes: Codes, database: Codes) -> float:
+    return agreement(codes, database, inputs.features("teacher", split), inputs.features("teacher", "database"))
+
+
+def save(run: TeacherRun, record: records.Record, judged: Mapping[str, Judged]) -> records.Record:
+    """Complete a record by what was judged, leave each query's AP beside it, and write it, last of all."""
+    path = run.folder / QUERIES
+    with replacing(path) as part, part.open("wb") as file:
+        arrays: dict[str, Any] = {name: one.average_precision.astype(np.float32) for name, one in judged.items()}
+        np.savez(file, **arrays)
+    record |= {
+        "metrics": {name: one.metrics for name, one in judged.items()},
+        "curves": {name: one.curves for name, one in judged.items()},
+    }
+    records.write(run.folder, record)
+    return record
+
+
+def describe(
+    kind: str, run: TeacherRun, head: HashHead, done: Fit, distillation: Mapping[str, Any] | None = None
+) -> records.Record:
+    """The part of a record that teachers and students share: what ran, with what settings, and how it went.
+
+    resolved: all settings of the hash model and the distillation method (`distillation`), also those that the
+    profile leaves at their defaults or to be chosen.
+    """
+    hash_settings = run.settings.hash_settings().model_dump(mode="json")
     return {
         "kind": kind,
         "run": run.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
-        "resolved": resolved(run),
+        "code": code_version.of(run),
+        "resolved": {"hash_model": hash_settings, "distillation": dict(distillation or {})},
         "checkpoint": checkpoints.checksum(head),
         "training": {
             "best_epoch": done.best_epoch,
@@ -88,15 +139,6 @@ def describe(kind: str, run: TeacherRun, head: HashHead, done: Fit) -> records.R
             "validation": done.best_scores,
             "history": done.history,
         },
-    }
-
-
-def resolved(run: TeacherRun) -> dict[str, Any]:
-    """All settings of the hash model and the distillation method, also those that the profile leaves at default."""
-    settings = run.settings
-    return {
-        "hash_model": settings.hash_settings().model_dump(mode="json"),
-        "distillation": settings.distillation_settings().model_dump(mode="json"),
     }
 
 

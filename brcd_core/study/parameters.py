@@ -39,7 +39,7 @@ def check_inputs(run: ChangedRun) -> None:
     """Splits and backbones can give what the settings ask for. ParameterError if not, before anything is computed."""
     settings = run.settings
     try:
-        datasets.split(settings.data.dataset, settings.data.sizes())
+        datasets.split(settings.data.dataset, settings.data.sizes(), settings.data.place())
         if isinstance(run, SearchRun) and run.queries > settings.data.query:
             raise ValueError(f"queries: {run.queries} asked for, the query split has {settings.data.query} images")
         for role in ("teacher", "student"):
@@ -48,7 +48,7 @@ def check_inputs(run: ChangedRun) -> None:
         if isinstance(run, FeatureRun):
             for role in run.roles:
                 backbones.check(run.backbone, settings.network(role).feature, settings.views.size)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise ParameterError(str(error)) from None
 
 

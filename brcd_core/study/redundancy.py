@@ -8,6 +8,7 @@ import numpy as np
 
 from brcd_core import bits, records
 from brcd_core.distillation import brcd
+from brcd_core.study import code_version
 from brcd_core.study.features import load_inputs
 from brcd_core.study.outcome import Report
 from brcd_core.study.runs import RedundancyRun
@@ -44,14 +45,15 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
     report("dropping bits")
     dropping = bits.drop_effect(
         query, database, labels["query"], labels["database"], found, means, FRACTIONS, settings.evaluation.k, run.seed
-    )
+    ).to_dict("records") if inputs.labelled else []
     correlation, balance = bits.bit_correlation(train), bits.bit_balance(train)
     record = {
         "kind": "redundancy",
         "run": run.model_dump(mode="json"),
         "settings": settings.model_dump(mode="json"),
+        "code": code_version.of(run),
         "metrics": {
-            "purity": bits.purity(found.assignment, labels["train"]),
+            "purity": bits.purity(found.assignment, labels["train"]) if inputs.labelled else None,
             "silhouette": scan.get(chosen.n_clusters),
             "redundant_share": float(1 - bits.bit_mask(means, chosen.margin).mean()),
             "mean_abs_balance": float(np.abs(balance).mean()),
@@ -68,7 +70,7 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
             "correlation": correlation.round(3),
             "over_clusters": over_clusters.to_dict("records"),
             "over_margin": over_margin.to_dict("records"),
-            "dropping": dropping.to_dict("records"),
+            "dropping": dropping,
         },
         "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
     }

@@ -79,6 +79,34 @@ def search(run: SearchRun, report: Report = print) -> Found:
     )
 
 
+CodeMap = tuple[np.ndarray, np.ndarray]  # coordinates (N, 2), and the number of each image's class (N,)
+
+
+def code_maps(run: SearchRun, images: int = 1000, report: Report = print) -> tuple[dict[str, CodeMap], list[str]]:
+    """t-SNE of the codes of the first query images, by Hamming distance: title -> map, and the classes' names.
+
+    Of the teacher, of the student, and of the same student without distillation where the profile has it. An
+    image of several classes counts as the first of them.
+    """
+    from sklearn.manifold import TSNE
+
+    inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
+    labels = inputs.labels["query"][:images]
+    classes = labels.argmax(1) if inputs.labelled else np.zeros(len(labels), dtype=int)
+    alone = [name for name in run.study.methods if run.study.resolve(name).distillation.name == "none"][:1]
+    heads = {f"teacher {run.teacher}": ("teacher", teacher(run.teacher_run(), report).head)}
+    for method in dict.fromkeys([*alone, run.method]):
+        one = run.student_run().model_copy(update={"method": method})
+        heads[f"{run.student}, {method}"] = ("student", student(one, report).head)
+    maps = {}
+    for title, (role, head) in heads.items():
+        (codes,) = inputs.codes(head.to(inputs.device), role, "query")
+        perplexity = min(30.0, (len(labels) - 1) / 3)
+        tsne = TSNE(metric="hamming", init="random", perplexity=perplexity, random_state=run.seed)
+        maps[title] = (tsne.fit_transform(codes[:images].astype(np.float32)), classes)
+    return maps, list(inputs.dataset.classes)
+
+
 def _hits(inputs: Inputs, chosen: np.ndarray, query: np.ndarray, database: np.ndarray, shown: int) -> Hits:
     positions, distances = nearest(pack(query), pack(database), shown)
     labels = inputs.labels

@@ -7,8 +7,10 @@ import time
 from torch import Tensor
 
 from brcd_core import checkpoints, hashing, records
+from brcd_core.hashing import HashHead
 from brcd_core.study.features import load_inputs
-from brcd_core.study.outcome import CHECKPOINT, Report, Trained, about, describe, judge, obtain, validation_map
+from brcd_core.study.heads import closed_form, fit_closed_form
+from brcd_core.study.outcome import CHECKPOINT, Report, Trained, about, describe, judge, obtain, save, validation_scores
 from brcd_core.study.runs import TeacherRun
 from brcd_core.training import Scores, fit
 
@@ -17,41 +19,47 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
     """Train the teacher of a run, score it on the query split, leave checkpoint and record in its folder.
 
     The validation split alone picks the epoch. Teacher against teacher, the record's metrics, is the upper
-    reference of every student.
+    reference of every student. A shallow hash model is fitted instead of trained.
     """
     started = time.perf_counter()
     settings = run.settings
     inputs = load_inputs(settings, {"teacher": run.teacher})
-    hash_model, hash_settings = hashing.models.load(settings.hash_model.name), settings.hash_settings()
-    head = inputs.new_head("teacher", run.bits, run.seed)
+    hash_model, hash_settings = hashing.models.load(run.hash_model), settings.hash_settings()
 
-    def loss(images: Tensor, features_i: list[Tensor], features_j: list[Tensor]) -> Tensor:
-        return hash_model.loss(head.hash(features_i[0]), head.hash(features_j[0]), hash_settings)
+    def validate(head: HashHead) -> Scores:
+        validation, database = inputs.codes(head, "teacher", "validation", "database")
+        scores = validation_scores(inputs, validation, {"teacher": database})
+        return {name.removesuffix("_teacher"): value for name, value in scores.items()}
 
-    def validate() -> Scores:
-        return {"map": validation_map(inputs, *inputs.codes(head, "teacher", "validation", "database"))}
+    def keep(head: HashHead, epoch: int) -> None:
+        checkpoints.save_head(run.folder / CHECKPOINT, head, about(run, epoch))
 
     records.forget(run.folder)
-    done = fit(
-        head,
-        inputs.views("teacher"),
-        settings.data.train,
-        loss,
-        validate,
-        settings.teacher.training,
-        select=lambda scores: scores["map"],
-        seed=run.seed,
-        keep=lambda epoch, scores: checkpoints.save_head(run.folder / CHECKPOINT, head, about(run, epoch)),
-        report=report,
-    )
-    metrics, curves = judge(inputs, *inputs.codes(head, "teacher", "query", "database"))
-    record = describe("teacher", run, head, done) | {
-        "metrics": {"teacher": metrics},
-        "curves": {"teacher": curves},
-        "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
-    }
-    records.write(run.folder, record)
-    return Trained(head.eval(), record)
+    if closed_form(hash_model):
+        head, done = fit_closed_form(inputs, "teacher", run, validate)
+        keep(head, 0)
+    else:
+        head = inputs.new_head("teacher", run.bits, run.seed)
+
+        def loss(images: Tensor, features_i: list[Tensor], features_j: list[Tensor]) -> Tensor:
+            return hash_model.loss(head.hash(features_i[0]), head.hash(features_j[0]), hash_settings)
+
+        done = fit(
+            head,
+            inputs.views("teacher"),
+            settings.data.train,
+            loss,
+            lambda: validate(head),
+            settings.teacher.training,
+            select=lambda scores: next(iter(scores.values())),
+            seed=run.seed,
+            keep=lambda epoch, scores: keep(head, epoch),
+            report=report,
+        )
+    judged = judge(inputs, *inputs.codes(head, "teacher", "query", "database"))
+    record = describe("teacher", run, head, done)
+    record["provenance"] = records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums)
+    return Trained(head.eval(), save(run, record, {"teacher": judged}))
 
 
 def teacher(run: TeacherRun, report: Report = print) -> Trained:

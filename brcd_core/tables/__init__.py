@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from brcd_core.records import Record
+from brcd_core.tables.comparison_tables import comparisons_table, weights_table
 from brcd_core.tables.detail_tables import features_table, redundancy_table, training_table
+from brcd_core.tables.efficiency_table import efficiency_table
+from brcd_core.tables.pair_tables import backbones_table, hash_models_table
+from brcd_core.tables.protocol import about
 from brcd_core.tables.retrieval_tables import main_table, measures_table
 from brcd_core.tables.run_table import run_table
-from brcd_core.tables.scores import in_order
+from brcd_core.tables.scores import NoRecords, in_order
 from brcd_core.tables.table import Table
+from brcd_core.tables.variation_tables import ablation_table, released_table
 
 __all__ = [
-    "Table", "features_table", "in_order", "main_table", "measures_table", "redundancy_table", "run_table",
-    "training_table", "write_tables",
+    "NoRecords", "Table", "ablation_table", "about", "backbones_table", "comparisons_table", "efficiency_table",
+    "features_table", "hash_models_table", "in_order", "main_table", "measures_table", "redundancy_table",
+    "released_table", "run_table", "training_table", "weights_table", "write_tables",
 ]  # fmt: skip
 
-# Each table, and the kinds of record without which there is nothing in it.
-TABLES: dict[Callable[[Iterable[Record]], Table], tuple[str, ...]] = {
-    main_table: ("teacher", "student"),
-    measures_table: ("teacher", "student"),
-    redundancy_table: ("redundancy",),
-    features_table: ("features",),
-    training_table: ("teacher", "student"),
-}
+TABLES: tuple[Callable[[Iterable[Record]], Table], ...] = (
+    main_table,
+    comparisons_table,
+    ablation_table,
+    hash_models_table,
+    backbones_table,
+    released_table,
+    efficiency_table,
+    weights_table,
+    measures_table,
+    redundancy_table,
+    features_table,
+    training_table,
+)
 
 
 def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
@@ -33,6 +46,8 @@ def write_tables(records: Iterable[Record], folder: Path) -> list[Path]:
     The same records give the same bytes, whatever their order.
     """
     records = list(records)
-    kinds = {record["kind"] for record in records}
-    tables = [build(records) for build, needs in TABLES.items() if kinds.intersection(needs)]
-    return [path for table in tables for path in table.write(folder)]
+    paths: list[Path] = []
+    for build in TABLES:
+        with suppress(NoRecords):
+            paths += build(records).write(folder)
+    return paths

@@ -8,9 +8,22 @@ from typing import Any
 import pandas as pd
 
 from brcd_core.records import Record
-from brcd_core.tables.protocol import protocol
-from brcd_core.tables.scores import Row, by_key, cell, in_order, of_kind, over_seeds, row_of, rows, spread, usual
-from brcd_core.tables.table import NOTHING, Table, make
+from brcd_core.tables.cells import cell, spread, usual
+from brcd_core.tables.protocol import about
+from brcd_core.tables.scores import (
+    NoRecords,
+    Row,
+    by_key,
+    hash_model_of,
+    in_order,
+    of_kind,
+    of_part,
+    over_seeds,
+    row_of,
+    rows,
+    was_trained,
+)
+from brcd_core.tables.table import NOTHING, Table, headers, make
 
 REDUNDANCY = {  # metric -> heading
     "purity": "purity",
@@ -28,10 +41,11 @@ TRAINING = {"best_epoch": ("best epoch", 1), "epochs": ("epochs", 1), "seconds":
 
 
 def redundancy_table(records: Iterable[Record]) -> Table:
-    """What the analysis of each teacher's bits found. ValueError if there is no record of one."""
+    """What the analysis of each teacher's bits found. NoRecords if there is no record of one."""
     chosen = _needed(records, "redundancy")
     lines = [
-        {name: record["run"][name] for name in ("teacher", "bits", "seed")}
+        {"teacher": record["run"]["teacher"], "hash_model": hash_model_of(record)}
+        | {name: record["run"][name] for name in ("bits", "seed")}
         | {name: record["analysis"][name] for name in ("clusters", "margin")}
         | {name: record["metrics"].get(name) for name in REDUNDANCY}
         for record in chosen
@@ -49,43 +63,42 @@ def redundancy_table(records: Iterable[Record]) -> Table:
         "share of images of their cluster's main class. Redundant bits: their share over all clusters. "
         "Imbalance: mean |mean of a bit| over all images. Correlation: mean |correlation| of two bits."
     )
-    index = [(line["teacher"], str(line["bits"]), str(line["seed"])) for line in lines]
-    names = ["teacher", "bits", "seed"]
-    return make("redundancy", caption, protocol(chosen), pd.DataFrame(lines), index, names, cells)
+    columns = {name: [line[name] for line in lines] for name in ("teacher", "hash_model", "bits", "seed")}
+    heads = headers(columns, always=("teacher", "bits", "seed"))
+    return make("redundancy", caption, about(chosen), pd.DataFrame(lines), *heads, cells)
 
 
 def features_table(records: Iterable[Record]) -> Table:
-    """Quality and size of each backbone's frozen features. ValueError if there is no record of one."""
+    """Quality and size of each backbone's frozen features. NoRecords if there is no record of one."""
     chosen = _needed(records, "features")
     lines = [
         {
             "backbone": record["run"]["backbone"],
-            "nearest_neighbour": record["metrics"]["nearest_neighbour"],
+            "nearest_neighbour": record["metrics"].get("nearest_neighbour"),
             "dimensions": next(bank["shape"][-1] for bank in record["banks"].values()),
             "megabytes": sum(bank["megabytes"] for bank in record["banks"].values()),
         }
         for record in chosen
     ]
     cells = {
-        heading: [_decimals(line[name], decimals) for line in lines]
-        for name, (heading, decimals) in FEATURES.items()
+        heading: [_decimals(line[name], decimals) for line in lines] for name, (heading, decimals) in FEATURES.items()
     }
     caption = (
         "The frozen backbones: how often the database image nearest to a validation image in their feature "
         "space shares a label with it, and what the stored features take."
     )
     index = [line["backbone"] for line in lines]
-    return make("features", caption, protocol(chosen), pd.DataFrame(lines), index, ["backbone"], cells)
+    return make("features", caption, about(chosen), pd.DataFrame(lines), index, ["backbone"], cells)
 
 
 def training_table(records: Iterable[Record]) -> Table:
     """Best epoch, epochs run and seconds of each network, method and code length, over the seeds.
 
-    ValueError if there is no record of a teacher or a student.
+    NoRecords if there is no record of a teacher or a student that was trained.
     """
-    trained = [record for record in records if record["kind"] in ("teacher", "student")]
+    trained = [record for record in of_part(records, "main") if was_trained(record)]
     if not trained:
-        raise ValueError("no record of a teacher or a student, so there is no training to show")
+        raise NoRecords("no record of a teacher or a student, so there is no training to show")
     keys = [*Row._fields, "bits", "measure"]
     table = [
         (*row_of(record), record["run"]["bits"], name, float(record["training"][name]))
@@ -95,7 +108,6 @@ def training_table(records: Iterable[Record]) -> Table:
     values = over_seeds(pd.DataFrame(table, columns=[*keys, "value"]), keys)
     found = by_key(values, keys)
     expected = usual(values["n"])
-    several = len({record["run"]["teacher"] for record in trained}) > 1
     lines = [
         (row, bits)
         for row in rows(trained)
@@ -110,18 +122,18 @@ def training_table(records: Iterable[Record]) -> Table:
         f"the seconds of a run without the computation of features ({spread(values['n'])}). A best epoch equal to the "
         "epochs run means that training was cut off while it still improved."
     )
-    index = [(*(row if several else row[1:]), str(bits)) for row, bits in lines]
-    names = [*(Row._fields if several else Row._fields[1:]), "bits"]
-    return make("training", caption, protocol(trained), values, index, names, cells)
+    columns = {name: [getattr(row, name) for row, _ in lines] for name in Row._fields}
+    columns["bits"] = [str(bits) for _, bits in lines]
+    heads = headers(columns, always=("student", "method", "bits"))
+    return make("training", caption, about(trained, "main"), values, *heads, cells)
 
 
 def _needed(records: Iterable[Record], kind: str) -> list[Record]:
     chosen = in_order(of_kind(records, kind))
     if not chosen:
-        raise ValueError(f"no {kind} record, so there is no {kind} table")
+        raise NoRecords(f"no {kind} record, so there is no {kind} table")
     return chosen
 
 
 def _decimals(value: Any, decimals: int = 3) -> str:
     return NOTHING if value is None else f"{value:,.{decimals}f}"
-

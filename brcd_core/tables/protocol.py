@@ -7,9 +7,25 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from brcd_core.records import Record
-from brcd_core.tables.scores import of_kind
+from brcd_core.tables.scores import KINDS, TRAINED, hash_model_of, of_kind, score_of, was_trained
 
 SPLITS = {"train": "training", "validation": "validation", "query": "query", "database": "database"}
+
+
+def about(records: Iterable[Record], part: str | None = None) -> str:
+    """What stands below a table or figure: the protocol, and the records from which it is made."""
+    records = list(records)
+    return f"{protocol(records)} {sources(records, part)}"
+
+
+def sources(records: Iterable[Record], part: str | None = None) -> str:
+    """How many records of which kind, of which part of which profile, and the file that lists them."""
+    records = list(records)
+    counts = {kind: len(of_kind(records, kind)) for kind in KINDS}
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+    files = " and ".join(f"results/{name}/runs.csv" for name in sorted({r["run"]["profile"] for r in records}))
+    inside = f" of part {part}" if part else ""
+    return f"Records: {kinds}{inside}; see {files}."
 
 
 def protocol(records: Iterable[Record]) -> str:
@@ -19,22 +35,43 @@ def protocol(records: Iterable[Record]) -> str:
     """
     records = list(records)
     parts = [f"{_either(records, 'data', 'dataset')} with {_sizes(records)}"]
-    if any("training" in record for record in records):
-        # Only a student's own record says what it was trained with: a method may change the settings.
-        students = of_kind(records, "student")
-        parts += [f"mAP@{cut(records)}", _views(records)]
-        parts.append("teacher: " + _by_method(records, lambda settings: _network(settings, "teacher")))
-        if students:
-            parts.append("students: " + _by_method(students, lambda settings: _network(settings, "student")))
-        parts.append("hash model " + _by_method(records, lambda settings: settings["hash_model"]["name"]))
-        if students:
-            parts.append("checkpoint picked on validation by " + _by_method(students, _selection))
+    if any(record["kind"] in TRAINED for record in records):
+        parts += [score_name(records), _views(records), *_training(records)]
     else:
         parts.append(_views(records))
     seeds = sorted({record["run"]["seed"] for record in records if "seed" in record["run"]})
     if seeds:
         parts.append(("seeds " if len(seeds) > 1 else "seed ") + ", ".join(map(str, seeds)))
     return f"Protocol: {'; '.join(parts)}."
+
+
+def _training(records: list[Record]) -> list[str]:
+    """Heads, hash models and how checkpoints are picked, as far as anything was trained."""
+    trained = [record for record in records if was_trained(record)]
+    # Only a student's own record says what it was trained with: a method may change the settings.
+    students, parts = of_kind(trained, "student"), []
+    if trained:
+        parts.append("teacher: " + _by_method(trained, lambda settings: _network(settings, "teacher")))
+    if students:
+        parts.append("students: " + _by_method(students, lambda settings: _network(settings, "student")))
+    closed = {hash_model_of(record) for record in records} - {hash_model_of(record) for record in trained}
+    note = f" ({', '.join(sorted(closed))}: linear head in closed form)" if closed else ""
+    parts.append("hash model " + ", ".join(sorted({hash_model_of(record) for record in records})) + note)
+    if students:
+        parts.append("checkpoint picked on validation by " + _by_method(students, _selection))
+    return parts
+
+
+def score_name(records: Iterable[Record]) -> str:
+    """The score of the records as a heading: mAP@1000, or agreement."""
+    records = list(records)
+    return f"mAP@{cut(records)}" if score_of(records) == "map" else "agreement"
+
+
+def score_told(records: Iterable[Record]) -> str:
+    """The score of the records, to begin an explanation with."""
+    name = score_name(records)
+    return f"Tie-aware {name}" if name != "agreement" else "Agreement of codes with the teacher's features"
 
 
 def cut(records: Iterable[Record]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from brcd_core.config import fingerprint
 from brcd_core.records import Record
-from brcd_core.tables.scores import in_order
+from brcd_core.tables.scores import TRAINED, in_order
 
 SHORT = 12  # digits of a checksum
 
@@ -18,8 +18,9 @@ def run_table(records: Iterable[Record]) -> pd.DataFrame:
     """All runs, one row each: what was run, its scalar metrics, how long it took, and where it comes from.
 
     Metrics carry their paradigm, e.g. map_sshp; checksums are shortened. Empty cell: a kind has no such.
+    Comparisons are made from runs and are none themselves.
     """
-    lines = [_line(record) for record in in_order(records)]
+    lines = [_line(record) for record in in_order(records) if record["kind"] != "comparisons"]
     columns = list(dict.fromkeys(column for line in lines for column in line))
     # Metrics of all kinds stand together, before what only tells where a row comes from.
     last = [column for column in columns if column in ABOUT or column.endswith("_checksum")]
@@ -37,8 +38,11 @@ ABOUT = (
 def _line(record: Record) -> dict[str, Any]:
     run, provenance, training = record["run"], record["provenance"], record.get("training", {})
     inputs = provenance["inputs"]
-    names = ("profile", "teacher", "student", "method", "backbone", "bits", "seed")
-    line = {"kind": record["kind"]} | {name: run.get(name) for name in names} | _metrics(record["metrics"])
+    names = ("profile", "teacher", "hash_model", "student", "method", "backbone", "bits", "seed")
+    line = {"kind": record["kind"]} | {name: run.get(name) for name in names}
+    if record["kind"] in TRAINED:
+        line["parts"] = " ".join(record.get("parts", ["main"]))
+    line |= _metrics(record.get("metrics", {}))
     line |= {name: training.get(name) for name in ("best_epoch", "epochs", "steps")}
     line |= {
         "training_seconds": training.get("seconds"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from brcd_core.records import Record
 
+ALONE, BRCD = "alone", "brcd"  # the method without distillation, and the study's own
 TEACHER = "teacher"  # the method of the reference line, and the paradigm of a teacher that encodes both sides
 PARADIGMS = ("SSHP", "ASHP")
 MEASURES = {
@@ -19,42 +19,81 @@ MEASURES = {
     "precision_at_k": "precision@k",
     "lookup_precision": "precision, radius 2",
     "lookup_empty": "nothing in radius 2",
+    "agreement": "agreement",
 }
 BETTER_WHEN_LOW = ("lookup_empty",)
-KINDS = ("features", "teacher", "student", "redundancy")
-
+KINDS = ("features", "teacher", "student", "redundancy", "weights", "comparisons")
+TRAINED = ("teacher", "student")  # kinds of record with scores
 
 Summary = tuple[float, float, int]  # mean, sample standard deviation (NaN for one seed), number of seeds
+
+
+class NoRecords(ValueError):
+    """There is no record of what a table or figure is to show."""
 
 
 class Row(NamedTuple):
     """A line of the study's tables: who teaches whom, and how. The teacher's own has method `TEACHER`."""
 
     teacher: str
+    hash_model: str
     student: str
     method: str
 
+    @property
+    def pair(self) -> tuple[str, str, str]:
+        """Teacher, hash model and student."""
+        return self[:3]
+
 
 def of_kind(records: Iterable[Record], kind: str) -> list[Record]:
-    """The records of one kind: features, teacher, student or redundancy."""
+    """The records of one kind: features, teacher, student, redundancy, weights or comparisons."""
     return [record for record in records if record["kind"] == kind]
 
 
+def of_part(records: Iterable[Record], part: str) -> list[Record]:
+    """The students of one part of the profile and their teachers, in order. Without a part: "main"."""
+    trained = [record for record in records if record["kind"] in TRAINED]
+    inside = [part in record.get("parts", ["main"]) for record in trained]
+    needed = {_teacher_key(record) for record, there in zip(trained, inside, strict=True) if there}
+    return in_order(
+        record
+        for record, there in zip(trained, inside, strict=True)
+        if there or (record["kind"] == TEACHER and _teacher_key(record) in needed)
+    )
+
+
 def in_order(records: Iterable[Record]) -> list[Record]:
-    """Records by kind, then backbones, method, bits and seed."""
+    """Records by kind, then backbones, hash model, method, bits and seed."""
 
     def key(record: Record) -> tuple[Any, ...]:
         run = record["run"]
-        names = [run.get(name, "") for name in ("backbone", "teacher", "student", "method")]
+        names = [run.get(name, "") for name in ("backbone", "teacher", "hash_model", "student", "method")]
         return (KINDS.index(record["kind"]), *names, run.get("bits", 0), run.get("seed", 0))
 
     return sorted(records, key=key)
 
 
+def hash_model_of(record: Record) -> str:
+    """The hash model of a run; older records name it in their settings only."""
+    return str(record["run"].get("hash_model") or record["settings"]["hash_model"]["name"])
+
+
 def row_of(record: Record) -> Row:
     """The line to which a teacher's or student's record belongs."""
     run = record["run"]
-    return Row(run["teacher"], run.get("student", run["teacher"]), run.get("method", TEACHER))
+    return Row(run["teacher"], hash_model_of(record), run.get("student", run["teacher"]), run.get("method", TEACHER))
+
+
+def was_trained(record: Record) -> bool:
+    """Whether a run trained its head; that of a hash model in closed form has no epoch."""
+    return bool(record.get("training", {}).get("epochs"))
+
+
+def plain_method(record: Record) -> str:
+    """The method of which a student's method is a variation: that with its distillation's own name."""
+    name = str(record["settings"]["distillation"]["name"])
+    return ALONE if name == "none" else name
 
 
 def rows(records: Iterable[Record]) -> list[Row]:
@@ -66,9 +105,10 @@ def rows(records: Iterable[Record]) -> list[Row]:
     def key(record: Record) -> tuple[Any, ...]:
         row = row_of(record)
         # The teacher is the reference of the lines below it, so it leads them.
-        return (row.teacher, record["kind"] != TEACHER, row.student, place_of_method(record), row.method)
+        leads = record["kind"] != TEACHER
+        return (row.teacher, row.hash_model, leads, row.student, place_of_method(record), row.method)
 
-    trained = [record for record in records if record["kind"] in ("teacher", "student")]
+    trained = [record for record in records if record["kind"] in TRAINED]
     return list(dict.fromkeys(row_of(record) for record in sorted(trained, key=key)))
 
 
@@ -79,40 +119,77 @@ def place_of_method(record: Record) -> int:
 
 def bits_of(records: Iterable[Record]) -> list[int]:
     """All code lengths of teachers and students, ascending."""
-    return sorted({record["run"]["bits"] for record in records if record["kind"] in ("teacher", "student")})
+    return sorted({record["run"]["bits"] for record in records if record["kind"] in TRAINED})
 
 
 def largest_common_bits(records: Iterable[Record]) -> int:
     """The greatest code length that every line has; where they share none, the greatest there is.
 
-    ValueError if there is no record of a teacher or a student.
+    NoRecords if there is no record of a teacher or a student.
     """
     found: dict[Row, set[int]] = {}
     for record in records:
-        if record["kind"] in ("teacher", "student"):
+        if record["kind"] in TRAINED:
             found.setdefault(row_of(record), set()).add(record["run"]["bits"])
     if not found:
-        raise ValueError("no record of a teacher or a student, so there are no scores to show")
+        raise NoRecords("no record of a teacher or a student, so there are no scores to show")
     return max(set.intersection(*found.values()) or set.union(*found.values()))
 
 
 def scores(records: Iterable[Record]) -> pd.DataFrame:
     """All retrieval measures of the query split, one row a run, paradigm and measure.
 
-    Columns teacher, student, method, bits, seed, paradigm ("teacher", "SSHP", "ASHP"), measure, value.
+    Columns teacher, hash_model, student, method, bits, seed, paradigm ("teacher", "SSHP", "ASHP"), measure, value.
     """
     table = []
     for record in in_order(records):
-        if record["kind"] not in ("teacher", "student"):
+        if record["kind"] not in TRAINED:
             continue
         run = record["run"]
         for paradigm in [TEACHER, *PARADIGMS]:
             measures = record["metrics"].get(paradigm.lower(), {})
-            for measure in (name for name in MEASURES if name in measures):
+            for measure in (name for name in MEASURES if measures.get(name) is not None):
                 line = (*row_of(record), run["bits"], run["seed"], paradigm, measure, measures[measure])
                 table.append(line)
     columns = [*Row._fields, "bits", "seed", "paradigm", "measure", "value"]
     return pd.DataFrame(table, columns=columns).astype({"value": float})
+
+
+def score_of(records: Iterable[Record]) -> str:
+    """The measure that everything is compared by: mAP@k, or agreement where no image has a label."""
+    trained = [record for record in records if record["kind"] in TRAINED]
+    labelled = any("map" in measures for record in trained for measures in record["metrics"].values())
+    return "map" if labelled or not trained else "agreement"
+
+
+Seeds = dict[int, float]  # a score of each seed
+
+
+def by_seed(records: Iterable[Record]) -> dict[tuple[Row, int, str], Seeds]:
+    """The score of each seed, for every line, code length and paradigm."""
+    records = list(records)
+    table = scores(records)
+    found: dict[tuple[Row, int, str], Seeds] = {}
+    for *row, bits, seed, paradigm, _, value in table[table["measure"] == score_of(records)].itertuples(index=False):
+        found.setdefault((Row(*row), bits, paradigm), {})[seed] = value
+    return found
+
+
+def summary(seeds: Seeds | None, minus: Seeds | None = None) -> Summary | None:
+    """Mean, deviation and number of the seeds' scores, or of their differences over the seeds both have."""
+    if not seeds:
+        return None
+    if minus is not None:
+        seeds = {seed: value - minus[seed] for seed, value in seeds.items() if seed in minus}
+    values = np.array([seeds[seed] for seed in sorted(seeds)])
+    if not len(values):
+        return None
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan"), len(values)
+
+
+def _teacher_key(record: Record) -> tuple[Any, ...]:
+    run = record["run"]
+    return run["teacher"], hash_model_of(record), run["bits"], run["seed"]
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -125,39 +202,3 @@ def by_key(values: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...], S
     """What `over_seeds` gives, to be looked up by the values of its group."""
     lines = zip(*(values[name].tolist() for name in [*keys, "mean", "std", "n"]), strict=True)
     return {line[:-3]: (line[-3], line[-2], line[-1]) for line in lines}
-
-
-def usual(counts: Iterable[int]) -> int:
-    """The most frequent number of seeds, the larger one of two that are as frequent; 0 for none."""
-    ranked = Counter(int(count) for count in counts)
-    return max(ranked, key=lambda n: (ranked[n], n), default=0)
-
-
-def cell(mean: float, std: float, n: int, expected: int, decimals: int = 3) -> str:
-    """A mean and its spread for a reader: 0.812 ± 0.004; with (n=2) where another number is expected."""
-    text = f"{mean:,.{decimals}f}"
-    if n > 1 and np.isfinite(std):
-        text += f" ± {std:,.{decimals}f}"
-    return text if n == expected else f"{text} (n={n})"
-
-
-def spread(counts: Iterable[int]) -> str:
-    """What the cells of a table mean, where `counts` are its numbers of seeds; `cell` writes those unlike the usual."""
-    counts = list(counts)
-    expected = usual(counts)
-    if max(counts, default=0) < 2:
-        return "one seed, so no spread"
-    if expected < 2:
-        return "mean ± sample standard deviation over n seeds where n is given, elsewhere a single run"
-    others = " (another number: n)" if set(counts) != {expected} else ""
-    return f"mean ± sample standard deviation over {expected} seeds{others}"
-
-
-def best(values: Sequence[float | None], low: bool = False, decimals: int = 3) -> list[bool]:
-    """Which of the values are the best, as a reader sees them: rounded. None of them if there is only one."""
-    shown = [None if value is None or np.isnan(value) else round(value, decimals) for value in values]
-    there = [value for value in shown if value is not None]
-    if len(there) < 2:
-        return [False] * len(shown)
-    top = min(there) if low else max(there)
-    return [value == top for value in shown]

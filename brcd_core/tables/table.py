@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import pandas as pd
 from brcd_core.atomic import write_text
 
 NOTHING = "–"  # a cell for which there is no run
+ALIKE = "†"  # beside a method that cannot be told from the one it is compared with
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}",
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "±": r"$\pm$", "×": r"$\times$", "–": "--", "μ": r"$\mu$",
+    "|": r"\textbar{}", "±": r"$\pm$", "×": r"$\times$", "–": "--", "μ": r"$\mu$", "−": "$-$", "†": r"$\dagger$",
 }  # fmt: skip
 
 
@@ -155,6 +156,13 @@ def make(
     by_row = list(zip(*columns.values(), strict=True)), list(zip(*marks.values(), strict=True))
     cells, flags = (pd.DataFrame(part, index=rows, columns=tops) for part in by_row)
     return Table(name, caption, note, values, cells, flags)
+
+
+def headers(columns: Mapping[str, Sequence[Any]], always: Collection[str] = ()) -> tuple[list[Any], list[str]]:
+    """Row headers and their names, for `make`: those that differ between the rows, and those named in `always`."""
+    kept = [name for name, texts in columns.items() if name in always or len(set(texts)) > 1]
+    index = [tuple(map(str, texts)) for texts in zip(*(columns[name] for name in kept), strict=True)]
+    return (index if len(kept) > 1 else [key[0] for key in index]), [name.replace("_", " ") for name in kept]
 
 
 def _markdown(text: str) -> str:

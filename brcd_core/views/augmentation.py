@@ -100,8 +100,17 @@ def augment(
     return apply(images, draw(image_ids, view, seed, height, width, augmentation), size)
 
 
-def clean(images: Tensor, size: int) -> Tensor:
-    """Images as they are, resized: uint8 (B, 3, H, W) -> float32 (B, 3, size, size) in [0, 1]."""
+def clean(images: Tensor, size: int, central: float = 1.0) -> Tensor:
+    """Images as they are, resized: uint8 (B, 3, H, W) -> float32 (B, 3, size, size) in [0, 1].
+
+    `central`: of each side only this share in the middle is kept; 0.875 is the 224 of 256 pixels that are
+    usual for photographs. ValueError where it is not above 0 and at most 1.
+    """
+    if not 0 < central <= 1:
+        raise ValueError(f"central must be above 0 and at most 1, not {central}")
+    height, width = (max(1, round(side * central)) for side in images.shape[-2:])
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    images = images[..., top : top + height, left : left + width]
     pixels = interpolate(_unit(images), size=(size, size), mode="bilinear", antialias=True)
     return pixels.clamp_(0, 1)
 

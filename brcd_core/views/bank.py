@@ -28,6 +28,7 @@ from brcd_core.views.augmentation import VERSION, Augmentation, augment, clean
 Precision = Literal["bfloat16", "float32"]
 ReadImages = Callable[[NDArray[np.int64]], Tensor]  # image ids (B,) -> uint8 (B, 3, H, W)
 Encode = Callable[[Tensor], Tensor]  # pixels in [0, 1], (B, 3, S, S) -> features (B, D)
+TURNS = (1, 2, 3)  # quarters of a turn
 
 
 class BankError(RuntimeError):
@@ -51,6 +52,9 @@ class BankSettings(Frozen):
     augmentation: Augmentation | None
     seed: int = Field(0, ge=0)  # of the augmentation
     precision: Precision
+    central: float = Field(1.0, gt=0, le=1)  # share of the side that a clean view keeps
+    rotated: bool = False  # the three views are view 0 turned by 90, 180 and 270 degrees
+    train_mode_batch: int = 0  # images that share a batch of a backbone in train mode (train_mode.py); 0: eval mode
     backbone_version: int = 1  # of the code that turns pixels into features
     version: int = VERSION
 
@@ -60,11 +64,13 @@ class BankSettings(Frozen):
             raise ValueError("a bank has either views = 0 and no augmentation, or both")
         if self.views == 0 and self.seed != 0:
             raise ValueError("clean views depend on no seed: leave it at 0, so that all seeds share one bank")
+        if self.rotated and self.views != len(TURNS):
+            raise ValueError(f"a bank of rotated views has {len(TURNS)} views, not {self.views}")
         return self
 
     @property
     def name(self) -> str:
-        """The bank's folder: <backbone>-<split>-<views>-<hash of all settings>."""
+        """The bank's folder: <backbone>-<split>-<views>-<first digits of the SHA-256 of all settings>."""
         return f"{self.backbone}-{self.split}-{self.views}-{fingerprint(self)[:12]}"
 
     @property
@@ -191,6 +197,11 @@ def open_bank(folder: Path, settings: BankSettings) -> Bank:
     return Bank(settings, checksum, features)
 
 
+def turned(pixels: Tensor, turn: int) -> Tensor:
+    """Images (B, 3, S, S) turned counter-clockwise by a number of quarters."""
+    return torch.rot90(pixels, turn, dims=(2, 3))
+
+
 @torch.inference_mode()
 def encode_pixels(encode: Encode, pixels: Tensor, precision: Precision) -> Tensor:
     """Features (B, D) float32 of pixels (B, 3, S, S), in the given precision and without a graph."""
@@ -210,7 +221,10 @@ def _encode(
     views, positions = np.divmod(np.asarray(rows), settings.count)
     images = read_images(ids[positions]).to(device)
     if settings.augmentation is None:
-        pixels = clean(images, settings.size)
+        pixels = clean(images, settings.size, settings.central)
+    elif settings.rotated:
+        pixels = augment(images, ids[positions], 0, settings.size, settings.seed, settings.augmentation)
+        pixels = torch.cat([turned(pixels[views == place], turn) for place, turn in enumerate(TURNS)])
     else:
         pixels = augment(images, ids[positions], views, settings.size, settings.seed, settings.augmentation)
     features = encode_pixels(encode, pixels, settings.precision)

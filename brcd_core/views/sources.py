@@ -1,7 +1,8 @@
 """Features of training images under augmented views, batch by batch: from view banks, or computed afresh.
 
-Both sources have one interface: `count`, the views that an image has (None: as many as one asks for), and
-`batch(images, views)`, one tensor (B, D) float32 a backbone. All backbones see the same pixels.
+Both sources have one interface: `count`, the views that an image has (None: as many as one asks for),
+`batch(images, views)`, one tensor (B, D) float32 a backbone, and `rotated(images)`, one tensor (3B, D) a backbone
+of view 0 turned by 90, 180 and 270 degrees. All backbones see the same pixels.
 """
 
 from __future__ import annotations
@@ -14,31 +15,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brcd_core.views.augmentation import Augmentation, augment
-from brcd_core.views.bank import Bank, Encode, Precision, ReadImages, encode_pixels
+from brcd_core.views.bank import TURNS, Bank, Encode, Precision, ReadImages, encode_pixels, turned
 
-SAME = ("dataset", "data_fingerprint", "split", "ids_checksum", "views", "augmentation", "seed", "version")
+SAME = (
+    "dataset", "data_fingerprint", "split", "ids_checksum", "views", "rotated", "augmentation", "seed", "version",
+)  # fmt: skip
 
 
 class BankViews:
     """Features from banks of one training set, one bank a backbone, held on the device.
 
+    `rotations` are the banks of rotated views, where a method needs these.
     ValueError if the banks hold clean views, or if they differ in images, augmentation or seed.
     """
 
-    def __init__(self, banks: Sequence[Bank], device: torch.device | str = "cpu") -> None:
-        settings = [bank.settings for bank in banks]
-        if not settings or settings[0].views == 0:
+    def __init__(
+        self, banks: Sequence[Bank], device: torch.device | str = "cpu", rotations: Sequence[Bank] = ()
+    ) -> None:
+        if not banks or banks[0].settings.views == 0:
             raise ValueError("training needs banks of augmented views; clean ones have views = 0")
-        for name in SAME:
-            values = [getattr(one, name) for one in settings]
-            if any(value != values[0] for value in values):
-                raise ValueError(f"the banks differ in {name}, so they are not of the same views: {values}")
-        self.count: int | None = settings[0].views
+        for together in (banks, rotations):
+            _same_views(together)
+        self.count: int | None = banks[0].settings.views
         self._features = [bank.tensor(device) for bank in banks]
+        self._rotated = [bank.tensor(device) for bank in rotations]
 
     def batch(self, images: Tensor, views: Tensor) -> list[Tensor]:
         """Features (B, D) float32, one tensor a bank, of images at positions (B,) in views (B,)."""
         return [features[views, images].float() for features in self._features]
+
+    def rotated(self, images: Tensor) -> list[Tensor]:
+        """Features (3B, D) float32, one tensor a bank of rotated views: B rows of each of the three turns."""
+        return [features[:, images].float().flatten(0, 1) for features in self._rotated]
 
 
 class FreshViews:
@@ -68,8 +76,26 @@ class FreshViews:
 
     def batch(self, images: Tensor, views: Tensor) -> list[Tensor]:
         """Features (B, D) float32, one tensor an encoder, of images at positions (B,) in views (B,)."""
+        return self._encode(self._pixels(images, views))
+
+    def rotated(self, images: Tensor) -> list[Tensor]:
+        """Features (3B, D) float32, one tensor an encoder: B rows of each of the three turns."""
+        pixels = self._pixels(images, torch.zeros_like(images))
+        return self._encode(torch.cat([turned(pixels, turn) for turn in TURNS]))
+
+    def _pixels(self, images: Tensor, views: Tensor) -> Tensor:
         ids = self._ids[images.cpu().numpy()]
         pixels = self._read_images(ids).to(self._device)
-        pixels = augment(pixels, ids, views.cpu().numpy(), self._size, self._seed, self._augmentation)
+        return augment(pixels, ids, views.cpu().numpy(), self._size, self._seed, self._augmentation)
+
+    def _encode(self, pixels: Tensor) -> list[Tensor]:
         # The copy is an ordinary tensor, which a head can be trained on; those of inference mode cannot.
         return [encode_pixels(encode, pixels, self._precision).clone() for encode in self._encoders]
+
+
+def _same_views(banks: Sequence[Bank]) -> None:
+    """ValueError if banks differ in what determines the pixels."""
+    for name in SAME:
+        values = [getattr(bank.settings, name) for bank in banks]
+        if any(value != values[0] for value in values):
+            raise ValueError(f"the banks differ in {name}, so they are not of the same views: {values}")

@@ -1,0 +1,114 @@
+"""From settings to the view bank of one backbone and split: which bank it is, and which network computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brcd_core import backbones, datasets
+from brcd_core.bars import track
+from brcd_core.config import cache_dir
+from brcd_core.profiles import Settings
+from brcd_core.views import bank
+from brcd_core.views.augmentation import augment
+from brcd_core.views.bank import TURNS, Bank, BankSettings, Encode, Precision, ids_checksum, native_precision
+
+
+def obtain(
+    settings: Settings,
+    role: str,
+    name: str,
+    split: str,
+    dataset: datasets.Dataset,
+    ids: Mapping[str, np.ndarray],
+    device: torch.device,
+) -> Bank:
+    """The bank of a split, opened or built: "train" are augmented views, "rotated" are view 0 of these turned
+    by 90, 180 and 270 degrees, every other split has clean views."""
+    views, feature = settings.views, settings.network(role).feature
+    augmented = split in ("train", "rotated")
+    of = "train" if augmented else split
+    wanted = BankSettings(
+        dataset=dataset.name,
+        data_fingerprint=dataset.fingerprint,
+        split=of,
+        ids_checksum=ids_checksum(ids[of]),
+        count=len(ids[of]),
+        backbone=name,
+        feature=feature,
+        weights_checksum=backbones.checksum(name),
+        dim=backbones.dim(name, feature),
+        size=views.size,
+        views={"train": views.count, "rotated": len(TURNS)}.get(split, 0),
+        augmentation=views.augmentation if augmented else None,
+        seed=views.seed if augmented else 0,
+        precision=precision(settings, device),
+        central=1.0 if augmented else dataset.central,
+        rotated=split == "rotated",
+        train_mode_batch=settings.extraction.batch if _in_train_mode(settings, role) else 0,
+        backbone_version=backbones.VERSION,
+    )
+    folder = cache_dir() / "banks"
+    if (folder / wanted.name).exists():
+        return bank.open_bank(folder, wanted)
+    encode: Encode = (
+        _as_released(settings, role, name, dataset, ids["train"], device, augmented)
+        if wanted.train_mode_batch
+        else load(settings, role, name, device)
+    )
+    rows = wanted.shape[0] * wanted.shape[1]
+    with track(rows, f"{name}, {of} images" + (f", {wanted.views} {split} views" if augmented else "")) as bar:
+        return bank.build(
+            wanted, ids[of], dataset.tensor, encode, folder,
+            device=device, batch=settings.extraction.batch, report=bar.update,
+        )  # fmt: skip
+
+
+def load(settings: Settings, role: str, name: str, device: torch.device) -> backbones.Backbone:
+    """The frozen backbone of a role, ready on the device."""
+    encoder = backbones.load(name, settings.network(role).feature, settings.views.size)
+    return encoder.to(device).to(memory_format=torch.channels_last)
+
+
+def precision(settings: Settings, device: torch.device) -> Precision:
+    """The precision of the features: what the settings say, or what the device gains by."""
+    asked = settings.extraction.precision
+    return native_precision(device) if asked == "auto" else asked
+
+
+def _in_train_mode(settings: Settings, role: str) -> bool:
+    """Of the student alone: a teacher's features serve all methods, so that no method may change them."""
+    return settings.extraction.released.train_mode and role == "student"
+
+
+def _as_released(
+    settings: Settings,
+    role: str,
+    name: str,
+    dataset: datasets.Dataset,
+    ids: np.ndarray,
+    device: torch.device,
+    augmented: bool,
+) -> Encode:
+    """The backbone as the released code runs it: in train mode on augmented views, and on clean ones in eval
+    mode with the statistics that have drifted over all augmented views by then."""
+    from brcd_core.backbones import train_mode
+
+    backbone = backbones.load(name, settings.network(role).feature, settings.views.size, folded=False)
+    backbone = backbone.to(device).to(memory_format=torch.channels_last)
+    if augmented:
+        return train_mode.TrainMode(backbone, settings.views.seed)
+
+    def batches() -> Iterator[Tensor]:
+        views = settings.views
+        for view in range(max(views.count, 1)):
+            for first in range(0, len(ids), settings.extraction.batch):
+                chosen = ids[first : first + settings.extraction.batch]
+                pixels = dataset.tensor(chosen).to(device)
+                yield augment(pixels, chosen, view, views.size, views.seed, views.augmentation)
+
+    train_mode.drift(backbone, batches())
+    return backbone

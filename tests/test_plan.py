@@ -1,0 +1,112 @@
+"""Which runs a profile consists of, by counting combinations by hand."""
+
+import pytest
+
+from brcd_core import profiles
+from brcd_core.study import code_version, plan, runs
+
+PROFILE = """
+description: x
+like: quick
+settings:
+  data: {dataset: sample, train: 100, validation: 50, query: 50, database: 200}
+  views: {count: 4, size: 32}
+  weights: {factors: [0.1, 1], groups: [[8, 16]]}
+methods:
+  fixed: {distillation: {name: rkd, settings: {weight: 2.0}}}
+runs:
+  - {teachers: [tiny_teacher], students: [tiny_student], methods: [alone, brcd], bits: [8, 16, 24], seeds: [0, 1]}
+  - part: ablation
+    teachers: [tiny_teacher]
+    students: [tiny_student]
+    methods: [brcd, brcd-no-mask]
+    bits: [16]
+    seeds: [1]
+  - part: hash_models
+    teachers: [tiny_teacher]
+    students: [tiny_student]
+    hash_models: [cibhash, itq]
+    methods: [alone]
+    bits: [16]
+    seeds: [0]
+  - {part: released, teachers: [tiny_teacher], students: [tiny_student], methods: [fixed, sskd], bits: [16], seeds: [0]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def profile(tmp_path, monkeypatch):
+    (tmp_path / "quick.yaml").write_text((profiles.profiles_dir() / "quick.yaml").read_text())
+    (tmp_path / "planned.yaml").write_text(PROFILE)
+    monkeypatch.setattr(profiles, "profiles_dir", lambda: tmp_path)
+    profiles.load.cache_clear()
+    yield
+    profiles.load.cache_clear()
+
+
+def test_every_combination_is_there_once():
+    found = [(run.method, run.hash_model, run.bits, run.seed) for run in plan.students("planned")]
+    main = {(m, "cibhash", b, s) for m in ("alone", "brcd") for b in (8, 16, 24) for s in (0, 1)}
+    others = {("brcd-no-mask", "cibhash", 16, 1), ("alone", "itq", 16, 0)}
+    others |= {("fixed", "cibhash", 16, 0), ("sskd", "cibhash", 16, 0)}
+    assert len(found) == len(set(found)) and set(found) == main | others
+    teachers = {(run.hash_model, run.bits, run.seed) for run in plan.teachers("planned")}
+    assert teachers == {("cibhash", b, s) for b in (8, 16, 24) for s in (0, 1)} | {("itq", 16, 0)}
+
+
+def test_a_student_of_two_parts_is_trained_in_the_first_and_belongs_to_both():
+    groups = plan.student_groups("planned")
+    trained = [run.folder for group in groups for run in group.student_runs()]
+    assert len(trained) == len(set(trained)) == len(plan.students("planned"))
+    ablation = [group for group in groups if group.part == "ablation"]
+    assert [group.methods for group in ablation] == [["brcd-no-mask"]]
+    run = runs.StudentRun(profile="planned", method="brcd", bits=16, seed=1)
+    assert plan.parts("planned")[run.folder] == ["main", "ablation"]
+    teacher = runs.TeacherRun(profile="planned", bits=16, seed=0)
+    assert plan.parts("planned")[teacher.folder] == ["main", "hash_models", "released"]
+
+
+def test_code_lengths_of_a_group_share_the_choice_of_weights():
+    found = {(run.hash_model, run.bits): run.methods for run in plan.weights("planned")}
+    # 8 and 16 bits choose at 16; 24 is in no group. `fixed` names its weight, `alone` has none.
+    assert found == {("cibhash", 16): ["brcd", "sskd"], ("cibhash", 24): ["brcd", "sskd"]}
+    of = {bits: runs.StudentRun(profile="planned", method="brcd", bits=bits).weights_run().bits for bits in (8, 16, 24)}
+    assert of == {8: 16, 16: 16, 24: 24}
+    assert runs.StudentRun(profile="planned", method="fixed").weights_run() is None
+    assert runs.StudentRun(profile="planned", method="alone").weights_run() is None
+
+
+def test_a_variant_takes_the_choice_of_its_method():
+    variant, plain = (runs.StudentRun(profile="planned", method=name, bits=16) for name in ("brcd-no-mask", "brcd"))
+    assert variant.weights_run() == plain.weights_run()
+
+
+def test_bits_are_analysed_for_one_seed_of_each_main_teacher():
+    assert [(run.bits, run.seed) for run in plan.redundancy("planned")] == [(8, 0), (16, 0), (24, 0)]
+
+
+def test_a_teacher_has_the_hash_model_of_its_student():
+    run = runs.StudentRun(profile="planned", method="alone", hash_model="itq")
+    assert run.teacher_run().hash_model == "itq" and run.teacher_run().settings.hash_model.name == "itq"
+    assert run.teacher_run().folder != runs.TeacherRun(profile="planned").folder
+
+
+def test_features_are_prepared_for_every_method_that_needs_them():
+    variants = runs.FeatureRun(profile="planned", backbone="tiny_student").variants()
+    assert {settings.distillation.name for _, settings in variants} == {"none", "brcd", "rkd", "sskd"}
+
+
+def test_code_changes_a_runs_version_and_comments_do_not(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text('"""Doc."""\nx = 1  # why\n')
+    monkeypatch.setattr(code_version, "PACKAGE", tmp_path)
+    first = code_version.of_files(["*.py"])
+    (tmp_path / "a.py").write_text('"""Other."""\n\nx = 1\n')
+    assert code_version.of_files(["*.py"]) == first
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert code_version.of_files(["*.py"]) != first
+
+
+def test_the_version_of_a_student_follows_its_own_method_alone():
+    ours, other = (runs.StudentRun(profile="planned", method=name) for name in ("brcd", "fixed"))
+    assert code_version.of(ours) != code_version.of(other)
+    for run in plan.every("planned"):
+        assert len(code_version.of(run)) == 64
