@@ -53,12 +53,12 @@ def cluster(codes: ArrayLike, clusters: int, seed: int, n_init: int = 30) -> Clu
 
 
 def cluster_scan(
-    codes: ArrayLike, counts: Iterable[int], labels: ArrayLike, seed: int, n_init: int = 30, sample: int = 5000
+    codes: ArrayLike, counts: Iterable[int], labels: ArrayLike | None, seed: int, n_init: int = 30, sample: int = 5000
 ) -> pd.DataFrame:
     """Elbow, silhouette and purity over numbers of clusters: columns clusters, inertia, silhouette, purity.
 
     Inertia is the sum of squared distances to the centres, the silhouette a mean over at most `sample` codes,
-    the purity that of `labels` bool (N, L), which serve for nothing else.
+    the purity that of `labels` bool (N, L), which serve for nothing else; without labels it is None.
     Raises ValueError for a number below 2 or not below the number of distinct codes.
     """
     from sklearn.metrics import silhouette_score  # here, because it takes seconds to import
@@ -72,7 +72,8 @@ def cluster_scan(
         fit = _k_means(values, number, seed, n_init)
         size = sample if sample < len(values) else None
         score = silhouette_score(values, fit.labels_, sample_size=size, random_state=seed)
-        rows.append((number, float(fit.inertia_), float(score), purity(fit.labels_, labels)))
+        pure = None if labels is None else purity(fit.labels_, labels)
+        rows.append((number, float(fit.inertia_), float(score), pure))
     return pd.DataFrame(rows, columns=["clusters", "inertia", "silhouette", "purity"])
 
 

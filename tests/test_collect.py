@@ -7,23 +7,27 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic_records as made_up
 
 from brcd_core import profiles, records, tables
 from brcd_core.records import RecordError
-from brcd_core.study import collect, runs, summary
+from brcd_core.study import collect, plan, runs, summary
+from brcd_core.study.outcome import QUERIES
 
 
 def record_for(run):
     """A made-up record of a run of a real profile, with that run's own parameters and settings."""
     kinds = {
         runs.FeatureRun: lambda: made_up.features(run.backbone),
-        runs.TeacherRun: lambda: made_up.teacher_record(run.teacher, run.bits, run.seed),
+        runs.TeacherRun: lambda: made_up.teacher_record(run.teacher, run.bits, run.seed, run.hash_model),
+        runs.WeightsRun: lambda: {"kind": "weights", "grid": [], "metrics": {}, "provenance": made_up.provenance()},
         runs.StudentRun: lambda: made_up.student_record(
-            run.teacher, run.student, run.method, run.bits, run.seed
+            run.teacher, run.student, run.method, run.bits, run.seed, run.hash_model
         ),
         runs.RedundancyRun: lambda: made_up.redundancy(run.teacher, run.bits, seed=run.seed),
     }
@@ -35,16 +39,22 @@ def record_for(run):
 def finished(tmp_path, monkeypatch):
     """All runs of the smoke profile, with made-up records in a folder of the test."""
     monkeypatch.setenv("BRCD_OUTPUT", str(tmp_path))
-    for run in runs.every("smoke"):
+    for run in plan.every("smoke"):
         records.write(run.folder, record_for(run))
-    return runs.every("smoke")
+        if isinstance(run, runs.StudentRun):
+            values = np.random.default_rng([run.bits, run.seed, len(run.method)]).uniform(size=(2, 30))
+            np.savez(run.folder / QUERIES, sshp=values[0], ashp=values[1])
+    return plan.every("smoke")
 
 
 def test_collect_writes_every_record_and_a_row_each(finished):
     found = collect.collect("smoke")
     folder = runs.StudyRun(profile="smoke").results
     assert records.load_all(folder / "records.jsonl") == found
-    assert [r["kind"] for r in found] == ["features"] * 2 + ["teacher"] * 2 + ["student"] * 4 + ["redundancy"]
+    counts = {"features": 2, "teacher": 5, "student": 35, "redundancy": 2, "weights": 2, "comparisons": 1}
+    assert Counter(record["kind"] for record in found) == counts
+    assert sum(counts.values()) == len(finished) + 1
+    found = [record for record in found if record["kind"] != "comparisons"]
     assert {json.dumps(r["run"], sort_keys=True) for r in found} == {
         json.dumps(run.model_dump(mode="json"), sort_keys=True) for run in finished
     }
@@ -53,6 +63,7 @@ def test_collect_writes_every_record_and_a_row_each(finished):
     chosen = next(x for x in lines if x["kind"] == "student" and x["method"] == "brcd" and x["seed"] == "1")
     record = next(r for r in found if r["run"].get("method") == "brcd" and r["run"]["seed"] == 1)
     assert float(chosen["map_sshp"]) == record["metrics"]["sshp"]["map"]
+    assert record["parts"] == ["main"] and chosen["parts"] == "main"
 
 
 def test_a_missing_record_is_named_with_the_way_out(finished, capsys):
@@ -111,13 +122,13 @@ def test_gather_does_the_missing_runs_and_only_these(finished, monkeypatch):
     stale = records.read(finished[4].folder)
     records.write(finished[4].folder, stale | {"settings": {"other": 1}})
     (finished[1].folder / "record.json").unlink()
-    assert len(collect.gather("smoke", said.append)) == len(finished)
+    assert len(collect.gather("smoke", said.append)) == len(finished) + 1  # and how they compare
     assert done == [finished[1].folder, finished[4].folder]
     assert str(finished[1].folder) in said[0]
 
 
 def test_every_kind_of_run_has_a_runner():
-    assert {type(run) for run in runs.every("smoke")} <= set(collect.RUNNERS)
+    assert {type(run) for run in plan.every("smoke")} <= set(collect.RUNNERS)
 
 
 def test_summary_prints_the_main_table_and_the_places(finished, capsys):
@@ -127,7 +138,7 @@ def test_summary_prints_the_main_table_and_the_places(finished, capsys):
     assert summary.main(["smoke"]) == 0
     printed = capsys.readouterr().out
     assert tables.main_table(found).plain() in printed
-    assert f"{len(found)} runs: 2 features, 1 redundancy, 4 student, 2 teacher" in printed
+    assert f"{len(found) - 1} runs: 2 features, 2 redundancy, 35 student, 5 teacher, 2 weights" in printed
     assert str(Path("figures") / "smoke") in printed
 
 

@@ -39,7 +39,9 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
     found = bits.cluster(train, chosen.n_clusters, seed=run.seed)
     means = bits.bit_means(train, found.assignment, chosen.n_clusters)
     report(f"{chosen.n_clusters} clusters of {len(train)} codes; now {CLUSTERS.start} to {CLUSTERS.stop - 1}")
-    over_clusters = bits.cluster_scan(train, CLUSTERS, labels["train"], seed=run.seed)
+    over_clusters = bits.cluster_scan(
+        train, CLUSTERS, labels["train"] if inputs.labelled else None, seed=run.seed
+    )
     scan = over_clusters.set_index("clusters")["silhouette"].to_dict()  # none for a number outside the range
     over_margin = bits.redundancy(means, MARGINS).rename(columns={"redundant": "redundant_share"})
     report("dropping bits")

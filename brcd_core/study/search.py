@@ -85,14 +85,14 @@ CodeMap = tuple[np.ndarray, np.ndarray]  # coordinates (N, 2), and the number of
 def code_maps(run: SearchRun, images: int = 1000, report: Report = print) -> tuple[dict[str, CodeMap], list[str]]:
     """t-SNE of the codes of the first query images, by Hamming distance: title -> map, and the classes' names.
 
-    Of the teacher, of the student, and of the same student without distillation where the profile has it. An
-    image of several classes counts as the first of them.
+    Of the teacher, of the student, and of the same student without distillation where the profile has it. The class
+    is -1 for an image of none or of several.
     """
     from sklearn.manifold import TSNE
 
     inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     labels = inputs.labels["query"][:images]
-    classes = labels.argmax(1) if inputs.labelled else np.zeros(len(labels), dtype=int)
+    classes = np.array([row.argmax() if row.sum() == 1 else -1 for row in labels])
     alone = [name for name in run.study.methods if run.study.resolve(name).distillation.name == "none"][:1]
     heads = {f"teacher {run.teacher}": ("teacher", teacher(run.teacher_run(), report).head)}
     for method in dict.fromkeys([*alone, run.method]):

@@ -20,7 +20,7 @@ from brcd_core.study import collect, runs
 
 def summary(run: runs.StudyRun, found: list[Record]) -> str:
     """The main table as text, the number of runs of each kind, and the folders of the results."""
-    kinds = Counter(record["kind"] for record in found)
+    kinds = Counter(record["kind"] for record in found if record["kind"] != "comparisons")
     counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
     places = {
         "records": run.results / collect.COLLECTED,
@@ -31,7 +31,7 @@ def summary(run: runs.StudyRun, found: list[Record]) -> str:
     lines = [f"{name + ':':9}{_short(path)}" for name, path in places.items()]
     table = tables.main_table(found).plain()
     head = f"{run.profile}: {run.study.description}"
-    return "\n".join([head, "", table, f"{len(found)} runs: {counted}", *lines])
+    return "\n".join([head, "", table, f"{kinds.total()} runs: {counted}", *lines])
 
 
 def rebuild(run: runs.StudyRun, found: list[Record]) -> list[Path]:
