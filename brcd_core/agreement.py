@@ -27,12 +27,14 @@ def agreement(
         if len(own) != len(other):
             raise ValueError(f"{len(own)} codes and {len(other)} features: they must be of the same images")
     device = query_features.device
-    code_rows, code_columns = (torch.nn.functional.normalize(torch.as_tensor(c).float(), dim=1) for c in codes)
+    code_rows, code_columns = (
+        torch.nn.functional.normalize(torch.as_tensor(part).float().to(device), dim=1) for part in codes
+    )
     rows, columns = (torch.nn.functional.normalize(part.float(), dim=1) for part in features)
     sums = torch.zeros(5, dtype=torch.float64, device=device)
     for first in range(0, len(rows), ROWS):
         part = slice(first, first + ROWS)
-        x = (code_rows[part].to(device) @ code_columns.to(device).T).double()
+        x = (code_rows[part] @ code_columns.T).double()
         y = (rows[part] @ columns.T).double()
         sums += torch.stack([x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()])
     mean_x, mean_y, xx, yy, xy = (sums / (len(rows) * len(columns))).tolist()

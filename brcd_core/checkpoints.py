@@ -38,7 +38,7 @@ def load_head(path: Path) -> tuple[HashHead, dict[str, Any]]:
     CheckpointError if the file is missing, truncated, changed, or not a head of this project.
     """
     if not path.exists():
-        raise CheckpointError(f"no checkpoint at {path}; train it first (notebooks 02 and 03, or make study)")
+        raise CheckpointError(f"no checkpoint at {path}; train it first (notebooks 02 and 04, or make study)")
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}

@@ -16,7 +16,7 @@ import synthetic_records as made_up
 
 from brcd_core import profiles, records, tables
 from brcd_core.records import RecordError
-from brcd_core.study import collect, plan, runs, summary
+from brcd_core.study import code_version, collect, plan, runs, summary
 from brcd_core.study.outcome import QUERIES
 
 
@@ -32,7 +32,8 @@ def record_for(run):
         runs.RedundancyRun: lambda: made_up.redundancy(run.teacher, run.bits, seed=run.seed),
     }
     own = {"run": run.model_dump(mode="json"), "settings": run.settings.model_dump(mode="json")}
-    return kinds[type(run)]() | own
+    code = {} if isinstance(run, runs.FeatureRun) else {"code": code_version.of(run)}
+    return kinds[type(run)]() | own | code
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_collect_writes_every_record_and_a_row_each(finished):
     found = collect.collect("smoke")
     folder = runs.StudyRun(profile="smoke").results
     assert records.load_all(folder / "records.jsonl") == found
-    counts = {"features": 2, "teacher": 5, "student": 35, "redundancy": 2, "weights": 2, "comparisons": 1}
+    counts = {"features": 2, "teacher": 5, "student": 35, "redundancy": 2, "weights": 13, "comparisons": 1}
     assert Counter(record["kind"] for record in found) == counts
     assert sum(counts.values()) == len(finished) + 1
     found = [record for record in found if record["kind"] != "comparisons"]
@@ -90,7 +91,7 @@ def test_a_record_of_other_settings_is_refused(finished):
     record = records.read(finished[2].folder)
     record["settings"]["evaluation"]["k"] += 1
     records.write(finished[2].folder, record)
-    with pytest.raises(RecordError, match="other settings"):
+    with pytest.raises(RecordError, match="other settings or code"):
         collect.collect("smoke")
 
 
@@ -138,7 +139,7 @@ def test_summary_prints_the_main_table_and_the_places(finished, capsys):
     assert summary.main(["smoke"]) == 0
     printed = capsys.readouterr().out
     assert tables.main_table(found).plain() in printed
-    assert f"{len(found) - 1} runs: 2 features, 2 redundancy, 35 student, 5 teacher, 2 weights" in printed
+    assert f"{len(found) - 1} runs: 2 features, 2 redundancy, 35 student, 5 teacher, 13 weights" in printed
     assert str(Path("figures") / "smoke") in printed
 
 

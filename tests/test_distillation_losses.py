@@ -341,3 +341,10 @@ def test_settings_are_the_published_ones_and_checked():
             module.Settings(weight=-1)
     with pytest.raises(ValidationError, match="temperature"):
         kl.Settings(temperature=0)
+
+
+def test_pkt_as_released_has_weight_one_and_no_other():
+    assert pkt.Settings(released=pkt.Released(unit_weight=True)).weight == 1.0
+    assert pkt.Settings(released={"unit_weight": True}).model_fields_set == {"weight", "released"}
+    with pytest.raises(ValidationError, match=r"released\.unit_weight is on, and weight is 30\.0"):
+        pkt.Settings(weight=30.0, released=pkt.Released(unit_weight=True))

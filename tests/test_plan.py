@@ -66,9 +66,9 @@ def test_a_student_of_two_parts_is_trained_in_the_first_and_belongs_to_both():
 
 
 def test_code_lengths_of_a_group_share_the_choice_of_weights():
-    found = {(run.hash_model, run.bits): run.methods for run in plan.weights("planned")}
+    found = {(run.method, run.hash_model, run.bits, run.seed) for run in plan.weights("planned")}
     # 8 and 16 bits choose at 16; 24 is in no group. `fixed` names its weight, `alone` has none.
-    assert found == {("cibhash", 16): ["brcd", "sskd"], ("cibhash", 24): ["brcd", "sskd"]}
+    assert found == {("brcd", "cibhash", 16, 0), ("brcd", "cibhash", 24, 0), ("sskd", "cibhash", 16, 0)}
     of = {bits: runs.StudentRun(profile="planned", method="brcd", bits=bits).weights_run().bits for bits in (8, 16, 24)}
     assert of == {8: 16, 16: 16, 24: 24}
     assert runs.StudentRun(profile="planned", method="fixed").weights_run() is None
@@ -96,13 +96,45 @@ def test_features_are_prepared_for_every_method_that_needs_them():
 
 
 def test_code_changes_a_runs_version_and_comments_do_not(tmp_path, monkeypatch):
-    (tmp_path / "a.py").write_text('"""Doc."""\nx = 1  # why\n')
-    monkeypatch.setattr(code_version, "PACKAGE", tmp_path)
-    first = code_version.of_files(["*.py"])
-    (tmp_path / "a.py").write_text('"""Other."""\n\nx = 1\n')
-    assert code_version.of_files(["*.py"]) == first
-    (tmp_path / "a.py").write_text("x = 2\n")
-    assert code_version.of_files(["*.py"]) != first
+    def version(text):
+        (tmp_path / "a.py").write_text(text)
+        monkeypatch.setattr(code_version, "MODULES", code_version.read_package(tmp_path))
+        return code_version.of_files(["*.py"])
+
+    first = version('"""Doc."""\nx = 1  # why\n')
+    assert version('"""Other."""\n\nx = 1\n') == first != version("x = 2\n")
+
+
+def test_what_a_method_shares_with_others_is_part_of_its_version(monkeypatch):
+    bihalf = runs.TeacherRun(profile="planned", hash_model="bihalf")
+    cibhash = runs.TeacherRun(profile="planned")
+    before = code_version.of(bihalf), code_version.of(cibhash)
+    changed = code_version.MODULES | {"hashing/similarity.py": "x = 3"}
+    monkeypatch.setattr(code_version, "MODULES", changed)
+    assert code_version.of(bihalf) != before[0] and code_version.of(cibhash) == before[1]
+
+
+def test_features_do_not_depend_on_a_methods_other_settings(tmp_path):
+    before = runs.FeatureRun(profile="planned", backbone="tiny_student").made_with()
+    (tmp_path / "planned.yaml").write_text(PROFILE.replace("weight: 2.0", "weight: 3.0"))
+    profiles.load.cache_clear()
+    assert runs.FeatureRun(profile="planned", backbone="tiny_student").made_with() == before
+    (tmp_path / "planned.yaml").write_text(PROFILE.replace("count: 4", "count: 5"))
+    profiles.load.cache_clear()
+    assert runs.FeatureRun(profile="planned", backbone="tiny_student").made_with() != before
+
+
+@pytest.mark.parametrize("method", ["alone", "fixed"])
+def test_a_method_without_a_weight_to_choose_is_refused(method):
+    with pytest.raises(ValueError, match=f"method '{method}' has no weight to choose"):
+        runs.WeightsRun(profile="planned", method=method)
+
+
+def test_students_of_a_part_that_has_none_are_named():
+    group = runs.StudentsRun(profile="planned", part="hash_models", hash_model="itq", bits=16)
+    assert [run.method for run in group.student_runs()] == ["alone"]
+    with pytest.raises(ValueError, match=r"no student 'tiny_student' of teacher 'tiny_teacher'.*part 'sensitivity'"):
+        runs.StudentsRun(profile="planned", part="sensitivity")
 
 
 def test_the_version_of_a_student_follows_its_own_method_alone():

@@ -12,6 +12,7 @@ from brcd_core import backbones, distillation, hashing, plots, records, retrieva
 from brcd_core.hashing import HashHead
 from brcd_core.records import RecordError
 from brcd_core.study import (
+    banking,
     collect,
     distil,
     features,
@@ -41,7 +42,7 @@ def chain(places):
     for run in plan.teachers("smoke"):
         teacher.train_teacher(run, quiet)
     for run in plan.weights("smoke"):
-        weights.choose_weights(run, quiet)
+        weights.choose_weight(run, quiet)
     for run in plan.student_groups("smoke"):
         student.students(run, quiet)
     for run in plan.redundancy("smoke"):
@@ -160,12 +161,13 @@ def test_a_bank_with_a_flipped_byte_stops_the_run(chain):
     run = first_student()
     inputs = features.load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     path = chain / "cache" / "banks" / inputs.banks["student"]["train"].settings.name / "features.npy"
-    features._open.cache_clear()  # as a new process begins
+    banking.opened.cache_clear()  # as a new process begins
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(bank.BankError, match=r"features\.npy.*[Dd]elete"):
         student.train_student(run, quiet)
     path.write_bytes(whole)
+    banking.opened.cache_clear()
 
 
 def test_nan_in_the_loss_stops_the_run_and_keeps_the_best_checkpoint(chain, monkeypatch):
@@ -244,22 +246,20 @@ def test_a_missing_record_is_named(chain):
 
 def test_the_chosen_weight_has_the_best_validation_score_and_is_the_one_that_students_get(chain):
     for choice in plan.weights("smoke"):
-        grid = records.read(choice.folder)["grid"]
-        for method in choice.methods:
-            lines = [line for line in grid if line["method"] == method]
-            assert [line["factor"] for line in lines] == choice.settings.weights.factors
-            (chosen,) = (line for line in lines if line["chosen"])
-            assert chosen["score"] == max(line["score"] for line in lines)
-            assert chosen["score"] == pytest.approx((chosen["map_sshp"] + chosen["map_ashp"]) / 2)
+        lines = records.read(choice.folder)["grid"]
+        assert [line["factor"] for line in lines] == choice.settings.weights.factors
+        (chosen,) = (line for line in lines if line["chosen"])
+        assert chosen["score"] == max(line["score"] for line in lines)
+        assert chosen["score"] == pytest.approx((chosen["map_sshp"] + chosen["map_ashp"]) / 2)
     for run in plan.students("smoke"):
         used = records.read(run.folder)["resolved"]["distillation"].get("weight")
         choice = run.weights_run()
         if choice is None:
             assert used == run.settings.distillation.settings.get("weight")
             continue
-        plain = run.study.plain_method(run.settings.distillation.name)
+        assert choice.method == run.study.plain_method(run.settings.distillation.name)
         grid = records.read(choice.folder)["grid"]
-        assert used == next(line["weight"] for line in grid if line["method"] == plain and line["chosen"])
+        assert used == next(line["weight"] for line in grid if line["chosen"])
 
 
 def test_the_choice_of_weights_looks_at_no_query(chain, monkeypatch):
@@ -272,7 +272,23 @@ def test_the_choice_of_weights_looks_at_no_query(chain, monkeypatch):
         return real(self, role, split)
 
     monkeypatch.setattr(features.Inputs, "features", without_queries)
-    assert weights.choose_weights(choice, quiet)["grid"] == before
+    assert weights.choose_weight(choice, quiet)["grid"] == before
+
+
+def test_a_weight_at_which_training_fails_is_not_chosen(chain, monkeypatch):
+    choice = plan.weights("smoke")[-1]
+    real, calls = distil.fit, iter(range(100))
+
+    def fails_first(*arguments, **named):
+        if next(calls) == 0:
+            raise TrainingError("the loss is nan")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(distil, "fit", fails_first)
+    lines = weights.choose_weight(choice, quiet)["grid"]
+    assert [(line["score"] is None, line["chosen"]) for line in lines] == [(True, False), (False, True)]
+    monkeypatch.setattr(distil, "fit", real)
+    weights.choose_weight(choice, quiet)
 
 
 def test_another_choice_of_weight_trains_the_student_again(chain):
@@ -281,7 +297,7 @@ def test_another_choice_of_weight_trains_the_student_again(chain):
     whole = path.read_text()
     record = json.loads(whole)
     for line in record["grid"]:
-        line["chosen"] = line["chosen"] != (line["method"] == "brcd")
+        line["chosen"] = not line["chosen"]
     path.write_text(json.dumps(record))
     lines = []
     other = student.student(run, lines.append).record["resolved"]["distillation"]["weight"]
@@ -295,8 +311,8 @@ def test_finished_students_of_a_group_are_not_trained_again(chain, monkeypatch):
     gone = group.student_runs()[1]
     (gone.folder / records.NAME).unlink()
     trained = []
-    real = student.train_student
-    monkeypatch.setattr(student, "train_student", lambda run, report: trained.append(run) or real(run, report))
+    real = student._train
+    monkeypatch.setattr(student, "_train", lambda run, report: trained.append(run) or real(run, report))
     found = student.students(group, quiet)
     assert trained == [gone] and [record["run"]["method"] for record in found] == group.methods
 
@@ -333,7 +349,7 @@ def test_a_shallow_hash_model_is_fitted_on_the_features_of_its_role(chain):
 
 def test_rotated_views_are_the_turned_images_of_the_first_view(chain):
     run = first_student("sskd")
-    inputs = features.load_inputs(run.settings, {"student": run.student, "teacher": run.teacher}, rotated=True)
+    inputs = features.load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     views, images = run.settings.views, [3, 0, 17]
     ids = inputs.ids["train"][images]
     pixels = augment(inputs.dataset.tensor(ids), ids, 0, views.size, views.seed, views.augmentation)

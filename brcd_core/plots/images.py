@@ -24,7 +24,7 @@ class Strip(NamedTuple):
 
     images: Array  # (Q, n, S, S, 3), uint8 or float in [0, 1]
     distances: Array  # Hamming distances (Q, n)
-    right: Array  # bool (Q, n)
+    right: Array | None  # bool (Q, n); None where images have no labels
 
 
 @drawn
@@ -63,21 +63,23 @@ def view_grid(clean: Array, views: Array, titles: Sequence[str] = ()) -> Picture
 def search_panel(
     queries: Array,
     names: Sequence[str],
-    strips: Mapping[str, Strip | tuple[Array, Array, Array]],
+    strips: Mapping[str, Strip | tuple[Array, Array, Array | None]],
     bits: int | None = None,
     about: str = "",
 ) -> Picture:
     """Query images (Q, S, S, 3) with class names; beside each, one strip of hits for a way of searching.
 
     `strips`: name -> `Strip`, e.g. teacher, SSHP, ASHP. A hit is framed: green with a tick if it shares a
-    class with the query, red with a cross if not; below it its Hamming distance (of `bits`, if given).
+    class with the query, red with a cross if not, not at all without labels; below it its Hamming distance (of
+    `bits`, if given).
     `about`: protocol and records, for the caption (`tables.about`).
     ValueError where the shapes do not fit.
     """
     found = {name: Strip(*strip) for name, strip in strips.items()}
-    shown = next(iter(found.values())).right.shape[1] if found else 0
+    shown = next(iter(found.values())).distances.shape[1] if found else 0
     for name, strip in found.items():
-        shapes = (strip.images.shape[:2], strip.distances.shape, strip.right.shape)
+        marked = strip.distances if strip.right is None else strip.right
+        shapes = (strip.images.shape[:2], strip.distances.shape, marked.shape)
         if set(shapes) != {(len(queries), shown)}:
             raise ValueError(f"strip {name!r}: want {(len(queries), shown)} hits, got {shapes}")
     if not shown or len(names) != len(queries):
@@ -86,9 +88,8 @@ def search_panel(
     down = len(found) * (1 + TEXT) + 0.3
     figure = headed(
         "What do teacher and student find?",
-        f"Left the query, then its {shown} nearest images of the database, nearest first. Green with a "
-        "tick: the right class; red with a cross: another one. The number is the Hamming distance"
-        + (f", of {bits} bits." if bits else "."),
+        f"Left the query, then its {shown} nearest images of the database, nearest first. {_marks(found)}"
+        "The number is the Hamming distance" + (f", of {bits} bits." if bits else "."),
         height=(WIDTH - 0.2) / across * down * len(queries),
         more=f"{_counts(found)}{about}",
     )
@@ -104,24 +105,32 @@ def search_panel(
     return figure
 
 
+def _marks(found: Mapping[str, Strip]) -> str:
+    labelled = any(strip.right is not None for strip in found.values())
+    return "Green with a tick: the right class; red with a cross: another one. " if labelled else ""
+
+
 def _counts(found: Mapping[str, Strip]) -> str:
     """How many hits are right, for each way of searching."""
-    shares = [f"{WAYS.get(name, name)} {strip.right.mean():.0%}" for name, strip in found.items()]
-    return f"Right among all hits shown: {', '.join(shares)}. "
+    rights = {WAYS.get(name, name): strip.right for name, strip in found.items()}
+    shares = [f"{name} {right.mean():.0%}" for name, right in rights.items() if right is not None]
+    return f"Right among all hits shown: {', '.join(shares)}. " if shares else ""
 
 
 def _strip(axes: Axes, way: str, strip: Strip, q: int, top: float) -> None:
-    right, shown = strip.right[q].astype(bool), strip.right.shape[1]
+    right, shown = None if strip.right is None else strip.right[q].astype(bool), strip.distances.shape[1]
     name = textwrap.fill(WAYS.get(way, way), 14)
     axes.text(QUERY + 0.05, top + 0.45, name, va="bottom", size=9.5, color=INK)
-    axes.text(QUERY + 0.05, top + 0.55, f"{right.sum()} of {shown} right", va="top", size=8.5, color=GREY)
+    if right is not None:
+        axes.text(QUERY + 0.05, top + 0.55, f"{right.sum()} of {shown} right", va="top", size=8.5, color=GREY)
     for place in range(shown):
-        left, colour = QUERY + NAME + place * (1 + GAP), RIGHT if right[place] else WRONG
+        left = QUERY + NAME + place * (1 + GAP)
         _place(axes, strip.images[q, place], left, top)
-        axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.2))
-        axes.add_patch(Rectangle((left + 0.72, top), 0.28, 0.28, facecolor=colour, linewidth=0))
-        tick = "✓" if right[place] else "✗"
-        axes.text(left + 0.86, top + 0.15, tick, color="white", ha="center", va="center", size=8)
+        if right is not None:
+            colour, tick = (RIGHT, "✓") if right[place] else (WRONG, "✗")
+            axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.2))
+            axes.add_patch(Rectangle((left + 0.72, top), 0.28, 0.28, facecolor=colour, linewidth=0))
+            axes.text(left + 0.86, top + 0.15, tick, color="white", ha="center", va="center", size=8)
         distance = f"{strip.distances[q, place]:g}"
         axes.text(left + 0.5, top + 1.05, distance, ha="center", va="top", size=8, color=GREY)
 

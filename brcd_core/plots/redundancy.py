@@ -30,7 +30,7 @@ def bit_means(record: Record) -> Picture:
     means, margin = np.array(analysis["means"])[order], analysis["margin"]
     means = means[:, alike(means)]
     counts = analysis["class_counts"]
-    main = [f" {analysis['classes'][int(np.argmax(own))]}" if own else "" for own in counts]
+    main = [f" {analysis['classes'][int(np.argmax(own))]}" if len(own) else "" for own in counts]
     names = [f"{cluster}{main[cluster]}" for cluster in order]
     masked = np.abs(means) <= margin
     count, bits = means.shape

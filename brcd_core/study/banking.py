@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from brcd_core import backbones, datasets
 from brcd_core.bars import track
 from brcd_core.config import cache_dir
-from brcd_core.profiles import Settings
+from brcd_core.settings import Settings
 from brcd_core.views import bank
 from brcd_core.views.augmentation import augment
 from brcd_core.views.bank import TURNS, Bank, BankSettings, Encode, Precision, ids_checksum, native_precision
@@ -53,7 +55,7 @@ def obtain(
     )
     folder = cache_dir() / "banks"
     if (folder / wanted.name).exists():
-        return bank.open_bank(folder, wanted)
+        return opened(folder, wanted)
     encode: Encode = (
         _as_released(settings, role, name, dataset, ids["train"], device, augmented)
         if wanted.train_mode_batch
@@ -61,10 +63,19 @@ def obtain(
     )
     rows = wanted.shape[0] * wanted.shape[1]
     with track(rows, f"{name}, {of} images" + (f", {wanted.views} {split} views" if augmented else "")) as bar:
-        return bank.build(
+        # Whole batches in a chunk: in train mode it matters who shares a batch.
+        batch = settings.extraction.batch
+        bank.build(
             wanted, ids[of], dataset.tensor, encode, folder,
-            device=device, batch=settings.extraction.batch, report=bar.update,
+            device=device, batch=batch, chunk=4 * batch, report=bar.update,
         )  # fmt: skip
+    return opened(folder, wanted)
+
+
+@lru_cache(maxsize=64)
+def opened(folder: Path, wanted: BankSettings) -> Bank:
+    """A bank that is there, verified once a process."""
+    return bank.open_bank(folder, wanted)
 
 
 def load(settings: Settings, role: str, name: str, device: torch.device) -> backbones.Backbone:

@@ -9,7 +9,8 @@ from pydantic import model_validator
 
 from brcd_core import profiles
 from brcd_core.config import Frozen, fingerprint, output_dir
-from brcd_core.profiles import Profile, Settings
+from brcd_core.profiles import Profile
+from brcd_core.settings import Settings
 
 
 class StudyRun(Frozen):

@@ -1,26 +1,35 @@
 """Which code made a run: a fingerprint of the modules that its numbers depend on.
 
 In place of the files' times, so that opening and saving a file runs nothing again; nor do comments and docstrings.
+The files are read once, when a process starts: an edit while a run is going on does not become its code.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
-from brcd_core import distillation
 from brcd_core.config import fingerprint
 from brcd_core.study.runs import FeatureRun, RedundancyRun, StudentRun, StudentsRun, TeacherRun, WeightsRun
 
-PACKAGE = Path(__file__).resolve().parents[1]
 FEATURES = ("views/*.py", "backbones/*.py", "datasets/*.py", "study/features.py", "study/banking.py")
 HEADS = (
-    "training.py", "checkpoints.py", "profiles.py", "retrieval.py", "agreement.py", "codes.py", "hashing/heads.py",
-    "study/features.py", "study/heads.py", "study/outcome.py", "study/teacher.py",
+    "training.py", "checkpoints.py", "settings.py", "retrieval.py", "agreement.py", "codes.py", "hashing/heads.py",
+    "views/sources.py", "study/features.py", "study/heads.py", "study/outcome.py", "study/teacher.py",
 )  # fmt: skip
-STUDENTS = (*HEADS, "study/distil.py", "study/weights.py", "study/student.py", "bits.py")
+STUDENTS = (*HEADS, "bits.py", "distillation/batch.py", "study/distil.py", "study/weights.py", "study/student.py")
+
+
+def read_package(folder: Path) -> dict[str, str]:
+    """The text of every module below a folder, by its path from there."""
+    return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.py"))}
+
+
+MODULES = read_package(Path(__file__).resolve().parents[1])
 
 
 def of(run: FeatureRun | TeacherRun) -> str:
@@ -28,27 +37,30 @@ def of(run: FeatureRun | TeacherRun) -> str:
     if isinstance(run, FeatureRun):
         return of_files(FEATURES)
     hash_model = f"hashing/{run.hash_model}.py"
-    if isinstance(run, StudentRun):
-        return of_files([*STUDENTS, hash_model, *_methods([run.settings.distillation.name])])
     if isinstance(run, StudentsRun):
         return fingerprint([of(one) for one in run.student_runs()])
-    if isinstance(run, WeightsRun):
-        names = [run.method_settings(method).distillation.name for method in run.methods]
-        return of_files([*STUDENTS, hash_model, *_methods(names)])
+    if isinstance(run, StudentRun | WeightsRun):
+        return of_files([*STUDENTS, *_with_imports(hash_model, f"distillation/{run.settings.distillation.name}.py")])
     if isinstance(run, RedundancyRun):
-        return of_files(["bits.py", "retrieval.py", "codes.py", "study/redundancy.py", *_methods(["brcd"])])
-    return of_files([*HEADS, hash_model])
+        return of_files(["bits.py", "retrieval.py", "codes.py", "study/redundancy.py", "distillation/brcd.py"])
+    return of_files([*HEADS, *_with_imports(hash_model)])
 
 
 def of_files(patterns: Iterable[str]) -> str:
     """The fingerprint of modules of brcd_core, named by patterns from its folder."""
-    files = sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)})
-    return fingerprint([_code(path.read_text(encoding="utf-8")) for path in files])
+    patterns = list(patterns)
+    names = [name for name in MODULES if any(fnmatch(name, pattern) for pattern in patterns)]
+    return fingerprint([_code(MODULES[name]) for name in names])
 
 
-def _methods(names: Iterable[str]) -> list[str]:
-    """The files of distillation methods, and what these share."""
-    return [f"distillation/{name}.py" for name in (*names, *distillation.methods.other_modules)]
+def _with_imports(*names: str) -> list[str]:
+    """Methods' files, and what these import from beside themselves."""
+    found: list[str] = []
+    for name in names:
+        package = name.split("/")[0]
+        beside = re.findall(rf"from brcd_core\.{package}\.(\w+) import", MODULES.get(name, ""))
+        found += [name, *(f"{package}/{other}.py" for other in beside)]
+    return found
 
 
 @cache

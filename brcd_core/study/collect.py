@@ -18,7 +18,7 @@ from brcd_core.atomic import write_text
 from brcd_core.config import fingerprint
 from brcd_core.profiles import ParameterError, Part
 from brcd_core.records import Record, RecordError
-from brcd_core.study import comparisons, features, plan, redundancy, runs, student, teacher, weights
+from brcd_core.study import code_version, comparisons, features, plan, redundancy, runs, student, teacher, weights
 from brcd_core.study.outcome import Report
 
 COLLECTED, RUNS = "records.jsonl", "runs.csv"
@@ -26,7 +26,7 @@ PARTS = ("kind", "run", "settings", "metrics", "provenance")  # what every recor
 RUNNERS: dict[type, Callable[[Any, Report], Any]] = {  # the function that does a run and leaves its record
     runs.FeatureRun: lambda run, report: features.prepare(run),
     runs.TeacherRun: teacher.train_teacher,
-    runs.WeightsRun: weights.choose_weights,
+    runs.WeightsRun: weights.choose_weight,
     runs.StudentRun: student.train_student,
     runs.RedundancyRun: redundancy.analyse,
 }
@@ -86,7 +86,7 @@ def _read(run: Any) -> Record:
         raise RecordError(f"{path} is damaged (no {', '.join(absent)}); delete it and run again")
     if not _of_its_settings(run, record):
         raise RecordError(
-            f"{path} is of other settings than the profile's now; run again: make study PROFILE={run.profile}"
+            f"{path} is of other settings or code than there is now; run again: make study PROFILE={run.profile}"
         )
     return record
 
@@ -114,7 +114,8 @@ def _same_teachers(found: list[Record]) -> None:
 
 
 def _of_its_settings(run: Any, record: Record) -> bool:
-    return bool(record.get("settings") == run.settings.model_dump(mode="json"))
+    same_code = "code" not in record or record["code"] == code_version.of(run)
+    return bool(record.get("settings") == run.settings.model_dump(mode="json")) and same_code
 
 
 def _outdated(path: Path, wanted: list[Any]) -> bool:

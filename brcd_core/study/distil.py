@@ -12,7 +12,7 @@ from brcd_core import distillation, hashing
 from brcd_core.config import Frozen
 from brcd_core.distillation import Batch, TeacherKnowledge
 from brcd_core.hashing import HashHead
-from brcd_core.study.features import Inputs, uses_rotated
+from brcd_core.study.features import Inputs
 from brcd_core.study.outcome import Codes, Report, validation_scores
 from brcd_core.training import Fit, Scores, fit
 
@@ -37,7 +37,7 @@ def distil(
     knowledge = TeacherKnowledge(
         torch.as_tensor(train_codes).float().to(inputs.device),
         seed,
-        torch.as_tensor(inputs.labels["train"]).to(inputs.device),
+        torch.as_tensor(inputs.labels["train"]).to(inputs.device) if inputs.labelled else None,
     )
     prepared = method.prepare(knowledge, method_settings) if hasattr(method, "prepare") else None
     head = inputs.new_head("student", bits, seed)
@@ -48,7 +48,7 @@ def distil(
         with torch.no_grad():
             teacher_i, teacher_j = taught_by.hash(features_i[1]), taught_by.hash(features_j[1])
         batch = Batch(images, student_i, student_j, teacher_i, teacher_j)
-        if uses_rotated(method):
+        if settings.uses_rotated():
             batch = with_rotated(batch, head, taught_by, *views.rotated(images))
         own = hash_model.loss(student_i, student_j, hash_settings)
         return own + method.loss(batch, prepared, method_settings)

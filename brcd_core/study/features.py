@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from brcd_core import backbones, datasets, distillation, records
+from brcd_core import backbones, datasets, records
 from brcd_core.config import cache_dir
 from brcd_core.hashing import HashHead
-from brcd_core.profiles import Data, Extraction, Feature, Network, Settings
-from brcd_core.profiles import Views as ViewSettings
+from brcd_core.settings import Settings
 from brcd_core.study import banking
 from brcd_core.study.runs import FeatureRun
 from brcd_core.views.augmentation import augment, clean
@@ -38,7 +37,6 @@ class Inputs:
     ids: dict[str, np.ndarray]  # split -> image ids
     # role -> split -> features; "train" holds the augmented views, "rotated" those of them that are turned
     banks: dict[str, dict[str, Bank]]
-    _held: dict[tuple[str, ...], Any] = field(default_factory=dict)  # features that are on the device
 
     @property
     def labels(self) -> dict[str, np.ndarray]:
@@ -66,9 +64,7 @@ class Inputs:
         """Clean features (N, D) float16 on the device; those of "train" are the first of the database."""
         if split == "train":
             return self.features(role, "database")[: len(self.ids["train"])]
-        if (role, split) not in self._held:
-            self._held[role, split] = self.banks[role][split].tensor(self.device)[0]
-        return self._held[role, split]
+        return self.banks[role][split].tensor(self.device)[0]
 
     def codes(self, head: HashHead, role: str, *splits: str) -> list[np.ndarray]:
         """Codes (N, K) in {-1, +1} of the clean images, one array a split."""
@@ -85,11 +81,9 @@ class Inputs:
         """Augmented views of the training images: one tensor of features a role, of the same pixels."""
         views = self.settings.views
         if views.count:
-            if roles not in self._held:
-                banks = [self.banks[role] for role in roles]
-                rotations = [one["rotated"] for one in banks if "rotated" in one]
-                self._held[roles] = BankViews([one["train"] for one in banks], self.device, rotations)
-            return self._held[roles]
+            banks = [self.banks[role] for role in roles]
+            rotations = [one["rotated"] for one in banks if "rotated" in one]
+            return BankViews([one["train"] for one in banks], self.device, rotations)
         return FreshViews(
             self.dataset.tensor,
             self.ids["train"],
@@ -102,42 +96,28 @@ class Inputs:
         )
 
 
-def load_inputs(settings: Settings, networks: Mapping[str, str], rotated: bool = False) -> Inputs:
+def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
     """Splits, labels and features for these backbones; a bank that is not there yet is built now.
 
-    `rotated`: with the rotated views of the training images. What several runs of one process share is read
-    and checked once. Raises what data, weights and banks raise: each names the file and the way out.
+    With the rotated views of the training images where the distillation method needs them. Raises what data,
+    weights and banks raise: each names the file and the way out.
     """
-    features = tuple((role, name, settings.network(role).feature) for role, name in networks.items())
-    opened = _open(settings.data, settings.views, settings.extraction, features, rotated, cache_dir())
-    return replace(opened, settings=settings)
-
-
-@lru_cache(maxsize=2)
-def _open(
-    data: Data,
-    views: ViewSettings,
-    extraction: Extraction,
-    features: tuple[tuple[str, str, Feature], ...],
-    rotated: bool,
-    cache: Path,
-) -> Inputs:
-    """Inputs of the settings that matter to features; `cache` is there to tell one cache from another."""
-    roles: dict[str, Any] = {role: Network(feature=feature) for role, _, feature in features}
-    settings = Settings(data=data, views=views, extraction=extraction, **roles)
-    networks = {role: name for role, name, _ in features}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = datasets.load(data.dataset, data.place())
-    ids = datasets.split(data.dataset, data.sizes(), data.place())
-    of_training = (["train"] if views.count else []) + (["rotated"] if views.count and rotated else [])
+    dataset = _dataset(settings.data.dataset, settings.data.place(), cache_dir())
+    ids = datasets.split(settings.data.dataset, settings.data.sizes(), settings.data.place())
+    of_training = ["train", "rotated"] if settings.uses_rotated() else ["train"]
+    splits = [*(of_training if settings.views.count else []), *SPLITS]
     banks = {
-        role: {
-            split: banking.obtain(settings, role, name, split, dataset, ids, device)
-            for split in [*of_training, *SPLITS]
-        }
+        role: {split: banking.obtain(settings, role, name, split, dataset, ids, device) for split in splits}
         for role, name in networks.items()
     }
     return Inputs(settings, networks, device, dataset, ids, banks)
+
+
+@lru_cache(maxsize=2)
+def _dataset(name: str, place: Path | None, cache: Path) -> datasets.Dataset:
+    """A dataset, opened once a process; `cache` is there to tell one cache from another."""
+    return datasets.load(name, place)
 
 
 def prepare(run: FeatureRun) -> records.Record:
@@ -152,8 +132,7 @@ def prepare(run: FeatureRun) -> records.Record:
     answer = known_answers.check_known_answer(run.backbone)
     found: dict[str, Bank] = {}
     for role, settings in run.variants():
-        method = distillation.methods.load(settings.distillation.name)
-        banks = load_inputs(settings, {role: run.backbone}, uses_rotated(method)).banks[role]
+        banks = load_inputs(settings, {role: run.backbone}).banks[role]
         found |= {one.settings.name: one for one in banks.values()}
     inputs = load_inputs(run.settings, {role: run.backbone for role in run.roles})
     encoder = banking.load(run.settings, run.roles[0], run.backbone, inputs.device)
@@ -180,15 +159,10 @@ def prepare(run: FeatureRun) -> records.Record:
     return record
 
 
-def uses_rotated(method: Any) -> bool:
-    """Whether a distillation method (its module) needs rotated views."""
-    return bool(getattr(method, "ROTATED", False))
-
-
 def example_views(settings: Settings, images: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Some training images as backbones see them: clean (n, S, S, 3), and views (n, v, S, S, 3), in [0, 1]."""
     data, chosen = settings.data, settings.views
-    dataset = datasets.load(data.dataset, data.place())
+    dataset = _dataset(data.dataset, data.place(), cache_dir())
     ids = datasets.split(data.dataset, data.sizes(), data.place())["train"][:images]
     pixels = dataset.tensor(ids)
     drawn = [augment(pixels, ids, v, chosen.size, chosen.seed, chosen.augmentation) for v in range(views)]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from brcd_core import checkpoints, records, retrieval
 from brcd_core.agreement import agreement
 from brcd_core.atomic import replacing
+from brcd_core.fetching import lock
 from brcd_core.hashing import HashHead
-from brcd_core.profiles import Evaluation
+from brcd_core.settings import Evaluation
 from brcd_core.study import code_version
 from brcd_core.study.features import Inputs
 from brcd_core.study.runs import TeacherRun
@@ -21,7 +24,6 @@ from brcd_core.training import Fit, Scores
 Codes = np.ndarray  # (N, K) in {-1, +1}
 Report = Callable[[str], None]  # takes a line of progress
 CHECKPOINT, QUERIES = "head.safetensors", "queries.npz"
-Run = TypeVar("Run", bound=TeacherRun)
 
 
 @dataclass(frozen=True)
@@ -32,23 +34,35 @@ class Trained:
     record: records.Record
 
 
-def obtain(run: Run, train: Callable[[Run, Report], Trained], report: Report) -> Trained:
-    """A finished run of these settings from its folder, or `train` it now.
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process has this run in hand: two would leave the head of one and the record of the other."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        yield
 
-    CheckpointError if its checkpoint is missing, damaged, or not the one that its record speaks of.
+
+def outdated(run: TeacherRun, record: records.Record, inputs: Mapping[str, Any]) -> str:
+    """Why a finished run has to be done again: what it was made of is not what there is now. Empty if it is.
+
+    `inputs`: the checksums that its record would name now.
     """
-    if records.finished(run.folder):
-        record = records.read(run.folder)
-        if record["settings"] == run.settings.model_dump(mode="json") and record.get("code") == code_version.of(run):
-            head, _ = checkpoints.load_head(run.folder / CHECKPOINT)
-            if checkpoints.checksum(head) != record["checkpoint"]:
-                raise checkpoints.CheckpointError(
-                    f"{run.folder / CHECKPOINT} is not the checkpoint of the record beside it; "
-                    "delete the folder and run again"
-                )
-            return Trained(head, record)
-    report(f"{run.folder} has no finished run of these settings: training it now")
-    return train(run, report)
+    if record["settings"] != run.settings.model_dump(mode="json"):
+        return "was made with other settings"
+    if record.get("code") != code_version.of(run):
+        return "was made by other code"
+    names = [name for name, checksum in inputs.items() if record["provenance"]["inputs"].get(name) != checksum]
+    return f"was made from another {', '.join(names)} than there is now" if names else ""
+
+
+def load(run: TeacherRun, record: records.Record) -> Trained:
+    """The head of a finished run. CheckpointError if it is missing, damaged, or not that of its record."""
+    head, _ = checkpoints.load_head(run.folder / CHECKPOINT)
+    if checkpoints.checksum(head) != record["checkpoint"]:
+        raise checkpoints.CheckpointError(
+            f"{run.folder / CHECKPOINT} is not the checkpoint of the record beside it; delete the folder and run again"
+        )
+    return Trained(head, record)
 
 
 def validation_scores(inputs: Inputs, validation: Codes, databases: Mapping[str, Codes]) -> Scores:

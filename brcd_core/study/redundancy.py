@@ -76,5 +76,6 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
         },
         "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
     }
+    record = records.plain(record)
     records.write(run.folder, record)
     return record

@@ -8,7 +8,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from brcd_core import backbones, hashing, profiles
-from brcd_core.profiles import Part, Settings, laid_over, one_of
+from brcd_core.profiles import Part, laid_over
+from brcd_core.settings import Settings, code_length, one_of
 from brcd_core.study.base import ChangedRun, StudyRun
 
 __all__ = [
@@ -47,8 +48,19 @@ class FeatureRun(ChangedRun):
         return list({f"{role} {settings.model_dump_json()}": (role, settings) for role, settings in found}.values())
 
     def made_with(self) -> Any:
-        """Role and settings of each variant."""
-        return [(role, settings.model_dump(mode="json")) for role, settings in self.variants()]
+        """What determines the features of each variant."""
+        found = [
+            {
+                "role": role,
+                "data": settings.data.model_dump(mode="json"),
+                "views": settings.views.model_dump(mode="json"),
+                "extraction": settings.extraction.model_dump(mode="json"),
+                "feature": settings.network(role).feature,
+                "rotated": settings.uses_rotated(),
+            }
+            for role, settings in self.variants()
+        ]
+        return [one for place, one in enumerate(found) if one not in found[:place]]
 
     @property
     def folder(self) -> Path:
@@ -69,7 +81,7 @@ class TeacherRun(ChangedRun):
     def _known(self) -> Self:
         one_of("teacher", self.teacher, backbones.names())
         one_of("hash model", self.hash_model, hashing.models.names())
-        profiles.code_length(self.bits)
+        code_length(self.bits)
         if self.settings.hash_model.name != self.hash_model:
             raise ValueError(f"hash_model is {self.hash_model!r}, but change names {self.settings.hash_model.name!r}")
         return self
@@ -111,51 +123,6 @@ class RedundancyRun(TeacherRun):
         return self.place("redundancy", self.teacher, self.hash_model, self.bits, self.seed)
 
 
-class WeightsRun(TeacherRun):
-    """The choice of each distillation method's weight on validation, for one student and code length.
-
-    Its seed is the profile's (`weights.seed`); code lengths of one group share the run of the group's last.
-    """
-
-    student: str
-    firsts = TeacherRun.firsts | {"student": "students"}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _own_seed(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return values | {"seed": profiles.load(values.get("profile", "")).settings.weights.seed}
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods whose weight is chosen: of each distillation method that this student uses, the first.
-
-        Of a student that the profile does not have: of all its distillation methods.
-        """
-        blocks = [
-            block
-            for block in self.study.runs
-            if self.teacher in block.teachers
-            and self.student in block.students
-            and self.hash_model in self.study.hash_models(block)
-        ]
-        named = [method for block in blocks for method in block.methods] or list(self.study.methods)
-        weighed = (settings for settings in map(self.study.resolve, named) if settings.weighs())
-        return list(dict.fromkeys(self.study.plain_method(settings.distillation.name) for settings in weighed))
-
-    def method_settings(self, method: str) -> Settings:
-        """The settings that a method is tried with, but for its weight."""
-        return self._resolve(method)
-
-    def made_with(self) -> Any:
-        """The settings of every method whose weight is chosen."""
-        return {method: self.method_settings(method).model_dump(mode="json") for method in self.methods}
-
-    @property
-    def folder(self) -> Path:
-        """Where the record goes."""
-        return self.place("weights", self.teacher, self.student, self.hash_model, self.bits)
-
-
 class StudentRun(TeacherRun):
     """A student: its backbone and how it is taught by the teacher of the same code length and seed."""
 
@@ -182,44 +149,71 @@ class StudentRun(TeacherRun):
     def weights_run(self) -> WeightsRun | None:
         """The run that chooses the weight of the method; None where the weight is as the settings say.
 
-        A changed run takes the profile's own choice, unless what it changes is how weights are chosen.
+        A variant of a method takes the choice of the method itself, and a changed run that of the profile.
         """
         if not self.settings.weighs():
             return None
-        values = {name: getattr(self, name) for name in WeightsRun.model_fields}
-        change = {name: value for name, value in self.change.items() if name == "weights"}
-        return WeightsRun(**values | {"bits": self.settings.weights.group(self.bits)[-1], "change": change})
+        plain, weights = self.study.plain_method(self.settings.distillation.name), self.settings.weights
+        values = {name: getattr(self, name) for name in WeightsRun.model_fields if name not in ("change", "seed")}
+        return WeightsRun(**values | {"method": plain, "bits": weights.group(self.bits)[-1], "seed": weights.seed})
+
+
+class WeightsRun(StudentRun):
+    """The choice of the weight of a distillation method on validation, for one student and code length.
+
+    Code lengths of one group share the run of the group's last. Its seed is the profile's (`weights.seed`).
+    """
+
+    firsts = StudentRun.firsts
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_with_a_choice(cls, values: dict[str, Any]) -> dict[str, Any]:
+        study = profiles.load(str(values.get("profile", "")))
+        open_ones = [name for block in study.runs for name in block.methods if study.resolve(name).weighs()]
+        if values.get("seed") is None:
+            values = values | {"seed": study.settings.weights.seed}
+        return values if values.get("method") or not open_ones else values | {"method": open_ones[0]}
+
+    @model_validator(mode="after")
+    def _has_a_choice(self) -> Self:
+        if not self.settings.weighs():
+            raise ValueError(
+                f"method {self.method!r} has no weight to choose: it has none, the profile names it, or the "
+                "settings have no weights.factors"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the record goes."""
+        return self.place("weights", self.teacher, self.student, self.hash_model, self.method, self.bits)
 
 
 class StudentsRun(TeacherRun):
     """Students of one part of the study that share teacher, backbone, hash model, code length and seed.
 
-    `methods`: which; None: all that the profile has in this part and no earlier one.
+    `methods`: which; None: all that the profile lists for these in this part.
     """
 
     part: Part
     student: str
-    methods: list[str]
+    methods: list[str] | None = None
     firsts = TeacherRun.firsts | {"student": "students"}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _all_methods(cls, values: dict[str, Any]) -> dict[str, Any]:
-        profile = profiles.load(values.get("profile", ""))
-        part = values.get("part") or profile.runs[0].part
-        if values.get("methods") is None:
-            named = [method for block in profile.runs if block.part == part for method in block.methods]
-            values = values | {"methods": list(dict.fromkeys(named))}
-        return values | {"part": part}
 
     @model_validator(mode="after")
     def _known_students(self) -> Self:
-        self.student_runs()
+        if not self.student_runs():
+            raise ValueError(
+                f"profile {self.profile!r} has no student {self.student!r} of teacher {self.teacher!r} with hash "
+                f"model {self.hash_model!r} and {self.bits} bits in part {self.part!r}; name some methods, or "
+                "another part"
+            )
         return self
 
     def made_with(self) -> Any:
         """The settings of each student."""
-        return [run.made_with() for run in self.student_runs()]
+        return {run.method: run.made_with() for run in self.student_runs()}
 
     @property
     def folder(self) -> Path:
@@ -228,8 +222,17 @@ class StudentsRun(TeacherRun):
 
     def student_runs(self) -> list[StudentRun]:
         """The run of each student."""
+        listed = [
+            method
+            for block in self.study.runs
+            if (block.part, self.teacher in block.teachers, self.student in block.students) == (self.part, True, True)
+            and self.hash_model in self.study.hash_models(block)
+            and self.bits in block.bits
+            for method in block.methods
+        ]
         values = {name: getattr(self, name) for name in StudentRun.model_fields if name != "method"}
-        return [StudentRun(**values | {"method": method}) for method in self.methods]
+        methods = list(dict.fromkeys(listed)) if self.methods is None else self.methods
+        return [StudentRun(**values | {"method": method}) for method in methods]
 
 
 class SearchRun(StudentRun):

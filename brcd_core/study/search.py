@@ -18,11 +18,14 @@ from brcd_core.study.teacher import teacher
 
 @dataclass(frozen=True)
 class Hits:
-    """What one way of searching finds for Q queries: database positions, distances and right or wrong, (Q, k)."""
+    """What one way of searching finds for Q queries: database positions, distances and right or wrong, (Q, k).
+
+    right: None where images have no labels.
+    """
 
     positions: np.ndarray
     distances: np.ndarray
-    right: np.ndarray
+    right: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,16 @@ class Found:
     bits: int
 
     def summary(self) -> pd.DataFrame:
-        """How many of the shown hits are right: one row a query, one column a way of searching."""
-        table = pd.DataFrame({name: hits.right.sum(1) for name, hits in self.hits.items()})
+        """How many of the shown hits are right: one row a query, one column a way of searching.
+
+        Without labels: the distance of the last hit.
+        """
+        table = pd.DataFrame(
+            {
+                name: hits.distances[:, -1] if hits.right is None else hits.right.sum(1)
+                for name, hits in self.hits.items()
+            }
+        )
         labels = self.inputs.labels["query"][self.queries]
         table.insert(0, "query", [self._names(row) for row in labels])
         return table
@@ -93,7 +104,8 @@ def code_maps(run: SearchRun, images: int = 1000, report: Report = print) -> tup
     inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     labels = inputs.labels["query"][:images]
     classes = np.array([row.argmax() if row.sum() == 1 else -1 for row in labels])
-    alone = [name for name in run.study.methods if run.study.resolve(name).distillation.name == "none"][:1]
+    used = [name for block in run.study.runs for name in block.methods]
+    alone = [name for name in used if run.study.resolve(name).distillation.name == "none"][:1]
     heads = {f"teacher {run.teacher}": ("teacher", teacher(run.teacher_run(), report).head)}
     for method in dict.fromkeys([*alone, run.method]):
         one = run.student_run().model_copy(update={"method": method})
@@ -109,6 +121,8 @@ def code_maps(run: SearchRun, images: int = 1000, report: Report = print) -> tup
 
 def _hits(inputs: Inputs, chosen: np.ndarray, query: np.ndarray, database: np.ndarray, shown: int) -> Hits:
     positions, distances = nearest(pack(query), pack(database), shown)
+    if not inputs.labelled:
+        return Hits(positions, distances, None)
     labels = inputs.labels
     right = (labels["query"][chosen][:, None] & labels["database"][positions]).any(2)
     return Hits(positions, distances, right)

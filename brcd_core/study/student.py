@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import time
 
-from brcd_core import checkpoints, distillation, hashing, records
+from brcd_core import checkpoints, hashing, records
 from brcd_core.study import weights
 from brcd_core.study.distil import distil, student_scores
-from brcd_core.study.features import load_inputs, uses_rotated
+from brcd_core.study.features import load_inputs
 from brcd_core.study.heads import closed_form, fit_closed_form
-from brcd_core.study.outcome import CHECKPOINT, Report, Trained, about, describe, judge, obtain, save
+from brcd_core.study.outcome import (
+    CHECKPOINT,
+    Report,
+    Trained,
+    about,
+    describe,
+    judge,
+    load,
+    one_at_a_time,
+    outdated,
+    save,
+)
 from brcd_core.study.runs import StudentRun, StudentsRun
 from brcd_core.study.teacher import teacher
 
@@ -21,14 +32,45 @@ def train_student(run: StudentRun, report: Report = print) -> Trained:
     database and queries) and ASHP (the teacher encodes the database, the student the queries).
     A shallow hash model is fitted on the student's features instead; ValueError if it is to be distilled.
     """
+    with one_at_a_time(run.folder):
+        return _train(run, report)
+
+
+def student(run: StudentRun, report: Report = print) -> Trained:
+    """The student of a run: its checkpoint, or trained now where there is none of these settings, this code, these
+    inputs (the teacher is one) and this choice of weight."""
+    with one_at_a_time(run.folder):
+        reason = "has no finished run"
+        if records.finished(run.folder):
+            record = records.read(run.folder)
+            inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher}).checksums
+            inputs |= {"teacher": teacher(run.teacher_run(), report).record["checkpoint"]}
+            reason = outdated(run, record, inputs)
+            used = weights.method_settings(run, report).model_dump(mode="json")
+            if not reason and record["resolved"]["distillation"] != used:
+                reason = "was trained with another weight than is chosen now"
+            if not reason:
+                return load(run, record)
+        report(f"{run.folder} {reason}: training it now")
+        return _train(run, report)
+
+
+def students(run: StudentsRun, report: Report = print) -> list[records.Record]:
+    """The records of a group of students, one after another; those that are finished are not trained again."""
+    found = []
+    for one in run.student_runs():
+        report(f"--- {one.method}")
+        found.append(student(one, report).record)
+    return found
+
+
+def _train(run: StudentRun, report: Report) -> Trained:
     started = time.perf_counter()
     fitted = closed_form(hashing.models.load(run.hash_model))
     if fitted and run.settings.distillation.name != "none":
         raise ValueError(f"hash model {run.hash_model} is fitted, not trained: it cannot be distilled")
     method_settings = weights.method_settings(run, report)
-    method = distillation.methods.load(run.settings.distillation.name)
-    networks = {"student": run.student, "teacher": run.teacher}
-    inputs = load_inputs(run.settings, networks, uses_rotated(method))
+    inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     taught_by = teacher(run.teacher_run(), report).head.to(inputs.device)
     (teacher_database,) = inputs.codes(taught_by, "teacher", "database")
 
@@ -50,26 +92,3 @@ def train_student(run: StudentRun, report: Report = print) -> Trained:
     record["provenance"] = records.provenance(inputs.device, time.perf_counter() - started, sources)
     judged = {"sshp": judge(inputs, query, database), "ashp": judge(inputs, query, teacher_database)}
     return Trained(head.eval(), save(run, record, judged))
-
-
-def student(run: StudentRun, report: Report = print) -> Trained:
-    """The student of a run: its checkpoint, or trained now where there is none of these settings, this teacher
-    and this choice of weight."""
-    found = obtain(run, train_student, report)
-    learnt_from = found.record["provenance"]["inputs"]["teacher"]
-    if learnt_from != teacher(run.teacher_run(), report).record["checkpoint"]:
-        report(f"{run.folder} learnt from another teacher than there is now: training it again")
-        return train_student(run, report)
-    if found.record["resolved"]["distillation"] != weights.method_settings(run, report).model_dump(mode="json"):
-        report(f"{run.folder} was trained with another weight than is chosen now: training it again")
-        return train_student(run, report)
-    return found
-
-
-def students(run: StudentsRun, report: Report = print) -> list[records.Record]:
-    """The records of a group of students, one after another; those that are finished are not trained again."""
-    found = []
-    for one in run.student_runs():
-        report(f"--- {one.method}")
-        found.append(student(one, report).record)
-    return found

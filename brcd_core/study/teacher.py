@@ -10,7 +10,19 @@ from brcd_core import checkpoints, hashing, records
 from brcd_core.hashing import HashHead
 from brcd_core.study.features import load_inputs
 from brcd_core.study.heads import closed_form, fit_closed_form
-from brcd_core.study.outcome import CHECKPOINT, Report, Trained, about, describe, judge, obtain, save, validation_scores
+from brcd_core.study.outcome import (
+    CHECKPOINT,
+    Report,
+    Trained,
+    about,
+    describe,
+    judge,
+    load,
+    one_at_a_time,
+    outdated,
+    save,
+    validation_scores,
+)
 from brcd_core.study.runs import TeacherRun
 from brcd_core.training import Scores, fit
 
@@ -21,6 +33,24 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
     The validation split alone picks the epoch. Teacher against teacher, the record's metrics, is the upper
     reference of every student. A shallow hash model is fitted instead of trained.
     """
+    with one_at_a_time(run.folder):
+        return _train(run, report)
+
+
+def teacher(run: TeacherRun, report: Report = print) -> Trained:
+    """The teacher of a run: its checkpoint, or trained now where there is none of these settings, code and inputs."""
+    with one_at_a_time(run.folder):
+        reason = "has no finished run"
+        if records.finished(run.folder):
+            record = records.read(run.folder)
+            reason = outdated(run, record, load_inputs(run.settings, {"teacher": run.teacher}).checksums)
+            if not reason:
+                return load(run, record)
+        report(f"{run.folder} {reason}: training it now")
+        return _train(run, report)
+
+
+def _train(run: TeacherRun, report: Report) -> Trained:
     started = time.perf_counter()
     settings = run.settings
     inputs = load_inputs(settings, {"teacher": run.teacher})
@@ -60,8 +90,3 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
     record = describe("teacher", run, head, done)
     record["provenance"] = records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums)
     return Trained(head.eval(), save(run, record, {"teacher": judged}))
-
-
-def teacher(run: TeacherRun, report: Report = print) -> Trained:
-    """The teacher of a run: its checkpoint, or trained now where there is none with these settings."""
-    return obtain(run, train_teacher, report)

@@ -1,4 +1,4 @@
-"""The weight of each distillation method, chosen on validation: all get the same small grid and the same budget."""
+"""The weight of a distillation method, chosen on validation: all get the same small grid and the same budget."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 import time
 from typing import Any
 
-from brcd_core import checkpoints, distillation, records
+from brcd_core import checkpoints, records
 from brcd_core.config import Frozen
 from brcd_core.records import Record
 from brcd_core.study import code_version
 from brcd_core.study.distil import distil
-from brcd_core.study.features import load_inputs, uses_rotated
-from brcd_core.study.outcome import Report
+from brcd_core.study.features import load_inputs
+from brcd_core.study.outcome import Report, one_at_a_time, outdated
 from brcd_core.study.runs import StudentRun, WeightsRun
 from brcd_core.study.teacher import teacher
+from brcd_core.training import TrainingError
 
 
 def method_settings(run: StudentRun, report: Report = print) -> Frozen:
@@ -25,60 +26,68 @@ def method_settings(run: StudentRun, report: Report = print) -> Frozen:
     settings, choice = run.settings.distillation_settings(), run.weights_run()
     if choice is None:
         return settings
-    method = run.study.plain_method(run.settings.distillation.name)
-    line = next(line for line in weights(choice, report)["grid"] if line["method"] == method and line["chosen"])
+    line = next(line for line in weights(choice, report)["grid"] if line["chosen"])
     return settings.model_copy(update={"weight": line["weight"]})
 
 
 def weights(run: WeightsRun, report: Report = print) -> Record:
-    """The record of a choice of weights, which is made now where there is none of these settings and this code."""
-    if records.finished(run.folder):
-        record = records.read(run.folder)
-        if record.get("tried") == run.made_with() and record.get("code") == code_version.of(run):
-            return record
-    report(f"{run.folder} has no choice of weights of these settings: making it now")
-    return choose_weights(run, report)
+    """The record of a choice, which is made now where there is none of these settings, this code and these inputs."""
+    with one_at_a_time(run.folder):
+        reason = "has no choice of weight"
+        if records.finished(run.folder):
+            record = records.read(run.folder)
+            inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher}).checksums
+            inputs |= {"teacher": teacher(run.teacher_run(), report).record["checkpoint"]}
+            reason = outdated(run, record, inputs)
+            if not reason:
+                return record
+        report(f"{run.folder} {reason}: choosing it now")
+        return _choose(run, report)
 
 
-def choose_weights(run: WeightsRun, report: Report = print) -> Record:
-    """Train a student with each method at each factor of its published weight, keep the best factor of each.
+def choose_weight(run: WeightsRun, report: Report = print) -> Record:
+    """Train a student at each factor of the method's published weight, keep the best factor, leave a record.
 
     A score is that of the validation split at the epoch that it picks; of two equal ones the factor nearer to 1,
-    the published weight, is kept. Query images are not looked at. Leaves a record, but no student.
+    the published weight, is kept. Query images are not looked at, and no student is left. A factor at which
+    training fails has no score. TrainingError if all fail.
     """
+    with one_at_a_time(run.folder):
+        return _choose(run, report)
+
+
+def _choose(run: WeightsRun, report: Report) -> Record:
     started = time.perf_counter()
+    settings = run.settings
     records.forget(run.folder)
-    taught_by = teacher(run.teacher_run(), report).head
-    grid: list[Record] = []
-    checksums: dict[str, Any] = {}
-    for method in run.methods:
-        settings = run.method_settings(method)
-        needs_rotated = uses_rotated(distillation.methods.load(settings.distillation.name))
-        inputs = load_inputs(settings, {"student": run.student, "teacher": run.teacher}, needs_rotated)
-        checksums = inputs.checksums
-        lines: list[Record] = []
-        for factor in settings.weights.factors:
-            published: Any = settings.distillation_settings()
-            tuned = published.model_copy(update={"weight": published.weight * factor})
-            _, done = distil(inputs, taught_by.to(inputs.device), tuned, run.bits, run.seed, _keep_none, _say_nothing)
-            lines.append(
-                {"method": method, "distillation": settings.distillation.name, "factor": factor}
-                | {"weight": tuned.weight, "best_epoch": done.best_epoch}
-                | done.best_scores
-                | {"score": settings.score()(done.best_scores)}
-            )
-            report(f"{method}, weight {tuned.weight:g}: validation score {lines[-1]['score']:.4f}")
-        best = max(lines, key=lambda line: (line["score"], -abs(math.log(line["factor"]))))
-        grid += [line | {"chosen": line is best} for line in lines]
-    sources = checksums | {"teacher": checkpoints.checksum(taught_by)}
+    inputs = load_inputs(settings, {"student": run.student, "teacher": run.teacher})
+    taught_by = teacher(run.teacher_run(), report).head.to(inputs.device)
+    published: Any = settings.distillation_settings()
+    lines: list[Record] = []
+    for factor in settings.weights.factors:
+        tuned = published.model_copy(update={"weight": published.weight * factor})
+        line = {"method": run.method, "distillation": settings.distillation.name, "factor": factor}
+        line |= {"weight": tuned.weight, "score": None, "best_epoch": None, "chosen": False}
+        try:
+            _, done = distil(inputs, taught_by, tuned, run.bits, run.seed, _keep_none, _say_nothing)
+            line |= done.best_scores | {"score": settings.score()(done.best_scores), "best_epoch": done.best_epoch}
+            report(f"{run.method}, weight {tuned.weight:g}: validation score {line['score']:.4f}")
+        except TrainingError as error:
+            report(f"{run.method}, weight {tuned.weight:g}: {error}")
+        lines.append(line)
+    scored = [line for line in lines if line["score"] is not None]
+    if not scored:
+        raise TrainingError(f"{run.method}: training fails at every weight of the grid; see above for each")
+    best = max(scored, key=lambda line: (line["score"], -abs(math.log(line["factor"]))))
+    best["chosen"] = True
+    sources = inputs.checksums | {"teacher": checkpoints.checksum(taught_by)}
     record = {
         "kind": "weights",
         "run": run.model_dump(mode="json"),
-        "settings": run.settings.model_dump(mode="json"),
-        "tried": run.made_with(),
+        "settings": settings.model_dump(mode="json"),
         "code": code_version.of(run),
-        "lengths": run.settings.weights.group(run.bits),
-        "grid": grid,
+        "lengths": settings.weights.group(run.bits),
+        "grid": lines,
         "metrics": {},
         "provenance": records.provenance(inputs.device, time.perf_counter() - started, sources),
     }

@@ -86,7 +86,8 @@ def weights_table(records: Iterable[Record]) -> Table:
     bold: dict[Any, list[bool]] = {}
     for factor in factors:
         column = [grid.get(factor) for grid in grids.values()]
-        cells[f"× {factor:g}"] = [NOTHING if line is None else f"{line['score']:.3f}" for line in column]
+        scores = [None if line is None else line["score"] for line in column]
+        cells[f"× {factor:g}"] = [NOTHING if score is None else f"{score:.3f}" for score in scores]
         bold[f"× {factor:g}"] = [line is not None and line["chosen"] for line in column]
     picked = [next((line for line in grid.values() if line["chosen"]), None) for grid in grids.values()]
     cells["weight chosen"] = [NOTHING if line is None else f"{line['weight']:g}" for line in picked]

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +80,7 @@ class BankSettings(Frozen):
         return max(self.views, 1), self.count, self.dim
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bank:
     """Verified features (V, N, D) float16, memory-mapped; `checksum` is the SHA-256 of their file."""
 
@@ -91,9 +92,10 @@ class Bank:
         """Features (N, D) of one view; of a clean bank, view 0."""
         return self.features[number]
 
-    def tensor(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float16) -> Tensor:
-        """All features (V, N, D), copied to the device."""
-        return torch.from_numpy(np.array(self.features)).to(device=device, dtype=dtype)
+    @lru_cache(maxsize=16)  # noqa: B019  the runs of a process share few banks, and the features of each once
+    def tensor(self, device: torch.device | str = "cpu") -> Tensor:
+        """All features (V, N, D) float16, copied to the device, once for all who ask."""
+        return torch.from_numpy(np.array(self.features)).to(device)
 
 
 def ids_checksum(ids: NDArray[np.integer]) -> str:
