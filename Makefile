@@ -19,7 +19,8 @@ help: ## this list
 
 setup: .venv/.ready ## make .venv/ with the locked dependencies
 
-# .ready is written last, so that an interrupted set-up is done again; the lock is for two that start at once.
+# .ready is written last, so that an interrupted set-up is done again; the lock is for two that start at once. Compiled
+# now, not at the first import: every notebook starts a process of its own.
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or later is needed, this is $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
@@ -29,11 +30,11 @@ setup: .venv/.ready ## make .venv/ with the locked dependencies
 	$(PYTHON) -m venv .venv \
 		|| { echo "python3 cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
-	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock; \
+	$(BIN)/uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock; \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
 	touch $@
 
-study: setup ## fetch data and weights, run a profile, print its main table (PROFILE=quick, smoke, choices, paper)
+study: setup ## fetch data and weights, run a profile, print its main table (PROFILE=quick; workflow/profiles has more)
 	@flock --nonblock --conflict-exit-code 75 -o .venv/.study-$(PROFILE).lock $(SNAKEMAKE) \
 		|| { code=$$?; [ $$code -ne 75 ] || echo "another 'make study PROFILE=$(PROFILE)' is running in this folder"; exit $$code; }
 	@$(BIN)/python -m brcd_core.study.summary $(PROFILE)

@@ -10,13 +10,15 @@ import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from brcd_core.atomic import write_text
 from brcd_core.config import repository
+
+if TYPE_CHECKING:
+    import torch
 
 Record = dict[str, Any]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pandas", "papermill", "snakemake")
@@ -29,6 +31,8 @@ class RecordError(RuntimeError):
 
 def provenance(device: torch.device, seconds: float, inputs: dict[str, Any]) -> Record:
     """Where a result comes from: code, packages, machine, time, and the checksums of its inputs."""
+    import torch  # here, because tables and figures read records without it
+
     return {
         "git_revision": _git("rev-parse", "HEAD"),
         # Results and figures are what runs write; they do not make the code another one.
@@ -46,6 +50,8 @@ def provenance(device: torch.device, seconds: float, inputs: dict[str, Any]) -> 
 def device_name(device: torch.device) -> str:
     """The processor or graphics card in words."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

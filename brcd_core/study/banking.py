@@ -57,7 +57,7 @@ def obtain(
     if (folder / wanted.name).exists():
         return opened(folder, wanted)
     encode: Encode = (
-        _as_released(settings, role, name, dataset, ids["train"], device, augmented)
+        _as_released(settings.model_dump_json(), role, name, dataset, device, augmented)
         if wanted.train_mode_batch
         else load(settings, role, name, device)
     )
@@ -95,29 +95,25 @@ def _in_train_mode(settings: Settings, role: str) -> bool:
     return settings.extraction.released.train_mode and role == "student"
 
 
+@lru_cache(maxsize=1)  # the clean splits of one backbone follow each other, and drifting takes long
 def _as_released(
-    settings: Settings,
-    role: str,
-    name: str,
-    dataset: datasets.Dataset,
-    ids: np.ndarray,
-    device: torch.device,
-    augmented: bool,
+    settings_json: str, role: str, name: str, dataset: datasets.Dataset, device: torch.device, augmented: bool
 ) -> Encode:
     """The backbone as the released code runs it: in train mode on augmented views, and on clean ones in eval
     mode with the statistics that have drifted over all augmented views by then."""
     from brcd_core.backbones import train_mode
 
-    backbone = backbones.load(name, settings.network(role).feature, settings.views.size, folded=False)
+    settings = Settings.model_validate_json(settings_json)
+    views, batch = settings.views, settings.extraction.batch
+    ids = datasets.split(settings.data.dataset, settings.data.sizes(), settings.data.place())["train"]
+    backbone = backbones.load(name, settings.network(role).feature, views.size, folded=False)
     backbone = backbone.to(device).to(memory_format=torch.channels_last)
     if augmented:
-        return train_mode.TrainMode(backbone, settings.views.seed)
+        return train_mode.TrainMode(backbone, views.seed)
 
     def batches() -> Iterator[Tensor]:
-        views = settings.views
-        for view in range(max(views.count, 1)):
-            for first in range(0, len(ids), settings.extraction.batch):
-                chosen = ids[first : first + settings.extraction.batch]
+        for view in range(views.count):
+            for chosen in np.split(ids, range(batch, len(ids), batch)):
                 pixels = dataset.tensor(chosen).to(device)
                 yield augment(pixels, chosen, view, views.size, views.seed, views.augmentation)
 
