@@ -57,15 +57,14 @@ def training_curves(records: Iterable[Record], bits: int | None = None, student:
     seen: list[float] = []
     for axes, line in zip(panels, lines, strict=False):
         seen += _panel(axes, [record for record in chosen if row_of(record) == line], floor)
-        axes.set_title(_title(line, lines, student))
+        title = _title(line, lines, student)
+        axes.set_title(title, size=10.5 if len(title) < 18 else 8.5)
     room = 0.1 * (max(seen) - min(seen)) or 0.01  # for the marks, and for arrows
     panels[0].set_ylim(min(seen) - (room if floor is None else 2 * room), max(seen) + room)
     for place, axes in enumerate(panels):
         if place >= len(lines):
             axes.set_visible(False)
-        # The lowest panel of a column carries the numbers, also where the last row is not full.
-        if place < len(lines) <= place + columns:
-            axes.tick_params(labelbottom=True)
+        if place >= len(panels) - columns:
             axes.set_xlabel("epoch")
         if place % columns == 0:
             axes.set_ylabel(score_name(chosen))

@@ -11,7 +11,7 @@ from torch import Tensor
 from brcd_core import distillation, hashing
 from brcd_core.config import Frozen
 from brcd_core.distillation import Batch, TeacherKnowledge
-from brcd_core.hashing import HashHead
+from brcd_core.hashing import Hashed, HashHead
 from brcd_core.study.features import Inputs
 from brcd_core.study.outcome import Codes, Report, validation_scores
 from brcd_core.training import Fit, Scores, fit
@@ -44,9 +44,9 @@ def distil(
     views = inputs.views("student", "teacher")
 
     def loss(images: Tensor, features_i: list[Tensor], features_j: list[Tensor]) -> Tensor:
-        student_i, student_j = head.hash(features_i[0]), head.hash(features_j[0])
+        student_i, student_j = hash_both(head, features_i[0], features_j[0])
         with torch.no_grad():
-            teacher_i, teacher_j = taught_by.hash(features_i[1]), taught_by.hash(features_j[1])
+            teacher_i, teacher_j = hash_both(taught_by, features_i[1], features_j[1])
         batch = Batch(images, student_i, student_j, teacher_i, teacher_j)
         if settings.uses_rotated():
             batch = with_rotated(batch, head, taught_by, *views.rotated(images))
@@ -67,6 +67,13 @@ def distil(
         report=report,
     )
     return head, done
+
+
+def hash_both(head: HashHead, features_i: Tensor, features_j: Tensor) -> tuple[Hashed, Hashed]:
+    """Both views of a batch in one pass of the head, which is faster than two."""
+    both = head.hash(torch.cat([features_i, features_j]))
+    view_i, view_j = zip(*(part.chunk(2) for part in both), strict=True)
+    return Hashed(*view_i), Hashed(*view_j)
 
 
 def with_rotated(batch: Batch, head: HashHead, taught_by: HashHead, own: Tensor, teachers: Tensor) -> Batch:
