@@ -94,7 +94,7 @@ def test_features_are_those_of_each_image_and_view(tmp_path: Path, changes: dict
     expected = row_by_row(asked, IDS, Encoder())
     assert made.features.shape == asked.shape
     assert made.features.dtype == np.float16
-    torch.testing.assert_close(made.tensor(dtype=torch.float32), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(made.tensor().float(), expected, rtol=1e-3, atol=1e-3)
     assert np.array_equal(made.view(0), made.features[0])
     assert made.tensor().dtype == torch.float16
 
@@ -123,7 +123,7 @@ def test_stopped_anywhere_and_resumed_gives_the_same_bank(
         assert not (folder / asked.name).exists()
     made = build(asked, ids, read_images, Encoder(), folder, batch=batch, chunk=chunk)
     expected = row_by_row(asked, ids, Encoder())
-    torch.testing.assert_close(made.tensor(dtype=torch.float32), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(made.tensor().float(), expected, rtol=1e-3, atol=1e-3)
     assert sorted(path.name for path in (folder / asked.name).iterdir()) == ["features.npy", "meta.json"]
 
 
@@ -171,7 +171,7 @@ def test_a_chunk_that_is_not_proven_whole_is_encoded_again(tmp_path: Path, damag
     made = build(asked, IDS, read_images, encoder, tmp_path, batch=2, chunk=4)
     assert encoder.rows == again - 4
     expected = row_by_row(asked, IDS, Encoder())
-    torch.testing.assert_close(made.tensor(dtype=torch.float32), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(made.tensor().float(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_collect_writes_every_record_and_a_row_each(finished):
     found = collect.collect("smoke")
     folder = runs.StudyRun(profile="smoke").results
     assert records.load_all(folder / "records.jsonl") == found
-    counts = {"features": 2, "teacher": 5, "student": 35, "redundancy": 2, "weights": 13, "comparisons": 1}
+    counts = {"features": 2, "teacher": 5, "student": 21, "redundancy": 2, "weights": 6, "comparisons": 1}
     assert Counter(record["kind"] for record in found) == counts
     assert sum(counts.values()) == len(finished) + 1
     found = [record for record in found if record["kind"] != "comparisons"]
@@ -139,7 +139,7 @@ def test_summary_prints_the_main_table_and_the_places(finished, capsys):
     assert summary.main(["smoke"]) == 0
     printed = capsys.readouterr().out
     assert tables.main_table(found).plain() in printed
-    assert f"{len(found) - 1} runs: 2 features, 2 redundancy, 35 student, 5 teacher, 13 weights" in printed
+    assert f"{len(found) - 1} runs: 2 features, 2 redundancy, 21 student, 5 teacher, 6 weights" in printed
     assert str(Path("figures") / "smoke") in printed
 
 

@@ -25,7 +25,8 @@ def test_the_example_method_is_one_file_and_a_line_in_a_profile(places, tmp_path
     (methods / "mse.py").write_text(block("python", "class Settings"))
     monkeypatch.setattr(distillation, "__path__", [*distillation.__path__, str(methods)])
     smoke = yaml.safe_load((profiles.profiles_dir() / "smoke.yaml").read_text())
-    smoke["methods"] |= yaml.safe_load(block("yaml", "mse"))["methods"]
+    (profile_files / "quick.yaml").write_text((profiles.profiles_dir() / "quick.yaml").read_text())
+    smoke["methods"] = yaml.safe_load(block("yaml", "mse"))["methods"]
     smoke["runs"][0]["methods"].append("mse")
     (profile_files / "mine.yaml").write_text(yaml.safe_dump(smoke))
     monkeypatch.setattr(profiles, "profiles_dir", lambda: profile_files)

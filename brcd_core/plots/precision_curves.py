@@ -100,7 +100,7 @@ def precision_curves(records: Iterable[Record], student: str | None = None, bits
     grey = sum(look.colour == BACK for look in looks.values())
     if grey:
         handles.append(Line2D([], [], color=BACK, linewidth=1.2, label=f"{grey} other methods"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), labelcolor=GREY)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), labelcolor=GREY)
     return figure
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from brcd_core.codes import nearest, pack
+from brcd_core.records import Record
 from brcd_core.study.features import Inputs, load_inputs
 from brcd_core.study.outcome import Report
-from brcd_core.study.runs import SearchRun
+from brcd_core.study.runs import SearchRun, StudentRun
 from brcd_core.study.student import student
 from brcd_core.study.teacher import teacher
 
@@ -104,12 +105,9 @@ def code_maps(run: SearchRun, images: int = 1000, report: Report = print) -> tup
     inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     labels = inputs.labels["query"][:images]
     classes = np.array([row.argmax() if row.sum() == 1 else -1 for row in labels])
-    used = [name for block in run.study.runs for name in block.methods]
-    alone = [name for name in used if run.study.resolve(name).distillation.name == "none"][:1]
     heads = {f"teacher {run.teacher}": ("teacher", teacher(run.teacher_run(), report).head)}
-    for method in dict.fromkeys([*alone, run.method]):
-        one = run.student_run().model_copy(update={"method": method})
-        heads[f"{run.student}, {method}"] = ("student", student(one, report).head)
+    for one in {one.method: one for one in [*_alone(run), run.student_run()]}.values():
+        heads[f"{run.student}, {one.method}"] = ("student", student(one, report).head)
     maps = {}
     for title, (role, head) in heads.items():
         (codes,) = inputs.codes(head.to(inputs.device), role, "query")
@@ -117,6 +115,20 @@ def code_maps(run: SearchRun, images: int = 1000, report: Report = print) -> tup
         tsne = TSNE(metric="hamming", init="random", perplexity=perplexity, random_state=run.seed)
         maps[title] = (tsne.fit_transform(codes[:images].astype(np.float32)), classes)
     return maps, list(inputs.dataset.classes)
+
+
+def records_of(run: SearchRun, alone: bool = False, report: Report = print) -> list[Record]:
+    """The records of teacher and student; with `alone`, that of the student without distillation too."""
+    runs = [*(_alone(run) if alone else []), run.student_run()]
+    found = [teacher(run.teacher_run(), report).record, *(student(one, report).record for one in runs)]
+    return list({record["checkpoint"]: record for record in found}.values())
+
+
+def _alone(run: SearchRun) -> list[StudentRun]:
+    """The same student without distillation, where the profile has it."""
+    used = [name for block in run.study.runs for name in block.methods]
+    names = [name for name in used if run.study.resolve(name).distillation.name == "none"][:1]
+    return [run.student_run().model_copy(update={"method": name}) for name in names]
 
 
 def _hits(inputs: Inputs, chosen: np.ndarray, query: np.ndarray, database: np.ndarray, shown: int) -> Hits:
