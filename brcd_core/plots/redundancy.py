@@ -138,7 +138,7 @@ def dropping_bits(record: Record) -> Picture:
     figure = headed(
         "What does it cost to drop bits?",
         "Each query leaves out a share of its bits: those that its cluster decides least (the most "
-        "redundant), those that it decides most (the least redundant), or any. If redundancy bits carry "
+        "redundant), those that it decides most (the least redundant), or any. If redundant bits carry "
         "no meaning, dropping the most redundant first costs least. Teacher with its own codes; clusters "
         f"from {whose(record)}.",
         height=3.4,
