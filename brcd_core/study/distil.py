@@ -41,14 +41,14 @@ def distil(
     )
     prepared = method.prepare(knowledge, method_settings) if hasattr(method, "prepare") else None
     head = inputs.new_head("student", bits, seed)
-    views = inputs.views("student", "teacher")
+    views, rotated = inputs.views("student", "teacher"), settings.uses_rotated()
 
     def loss(images: Tensor, features_i: list[Tensor], features_j: list[Tensor]) -> Tensor:
         student_i, student_j = hash_both(head, features_i[0], features_j[0])
         with torch.no_grad():
             teacher_i, teacher_j = hash_both(taught_by, features_i[1], features_j[1])
         batch = Batch(images, student_i, student_j, teacher_i, teacher_j)
-        if settings.uses_rotated():
+        if rotated:
             batch = with_rotated(batch, head, taught_by, *views.rotated(images))
         own = hash_model.loss(student_i, student_j, hash_settings)
         return own + method.loss(batch, prepared, method_settings)
