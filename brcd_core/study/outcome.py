@@ -42,11 +42,23 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def outdated(run: TeacherRun, record: records.Record, inputs: Mapping[str, Any]) -> str:
-    """Why a finished run has to be done again: what it was made of is not what there is now. Empty if it is.
+def finished(run: TeacherRun, inputs: Callable[[], Mapping[str, Any]], report: Report) -> records.Record | None:
+    """The record of a finished run, if it was made with these settings, by this code and from these inputs; else None.
 
-    `inputs`: the checksums that its record would name now.
+    `inputs()`: the checksums that its record would name now. `report` is told why a run has to be done again.
     """
+    if not records.finished(run.folder):
+        report(f"{run.folder} has no finished run: doing it now")
+        return None
+    record = records.read(run.folder)
+    reason = _outdated(run, record, inputs())
+    if reason:
+        report(f"{run.folder} {reason}: doing it now")
+    return None if reason else record
+
+
+def _outdated(run: TeacherRun, record: records.Record, inputs: Mapping[str, Any]) -> str:
+    """What a finished run was made of that is not what there is now. Empty if there is nothing."""
     if record["settings"] != run.settings.model_dump(mode="json"):
         return "was made with other settings"
     if record.get("code") != code_version.of(run):

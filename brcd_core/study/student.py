@@ -15,14 +15,14 @@ from brcd_core.study.outcome import (
     Trained,
     about,
     describe,
+    finished,
     judge,
     load,
     one_at_a_time,
-    outdated,
     save,
 )
 from brcd_core.study.runs import StudentRun, StudentsRun
-from brcd_core.study.teacher import teacher
+from brcd_core.study.teacher import student_sources, teacher
 
 
 def train_student(run: StudentRun, report: Report = print) -> Trained:
@@ -40,18 +40,12 @@ def student(run: StudentRun, report: Report = print) -> Trained:
     """The student of a run: its checkpoint, or trained now where there is none of these settings, this code, these
     inputs (the teacher is one) and this choice of weight."""
     with one_at_a_time(run.folder):
-        reason = "has no finished run"
-        if records.finished(run.folder):
-            record = records.read(run.folder)
-            inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher}).checksums
-            inputs |= {"teacher": teacher(run.teacher_run(), report).record["checkpoint"]}
-            reason = outdated(run, record, inputs)
+        record = finished(run, lambda: student_sources(run, report), report)
+        if record:
             used = weights.method_settings(run, report).model_dump(mode="json")
-            if not reason and record["resolved"]["distillation"] != used:
-                reason = "was trained with another weight than is chosen now"
-            if not reason:
+            if record["resolved"]["distillation"] == used:
                 return load(run, record)
-        report(f"{run.folder} {reason}: training it now")
+            report(f"{run.folder} was trained with another weight than is chosen now: doing it now")
         return _train(run, report)
 
 

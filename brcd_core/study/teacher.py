@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from torch import Tensor
 
@@ -16,14 +17,14 @@ from brcd_core.study.outcome import (
     Trained,
     about,
     describe,
+    finished,
     judge,
     load,
     one_at_a_time,
-    outdated,
     save,
     validation_scores,
 )
-from brcd_core.study.runs import TeacherRun
+from brcd_core.study.runs import StudentRun, TeacherRun
 from brcd_core.training import Scores, fit
 
 
@@ -40,14 +41,14 @@ def train_teacher(run: TeacherRun, report: Report = print) -> Trained:
 def teacher(run: TeacherRun, report: Report = print) -> Trained:
     """The teacher of a run: its checkpoint, or trained now where there is none of these settings, code and inputs."""
     with one_at_a_time(run.folder):
-        reason = "has no finished run"
-        if records.finished(run.folder):
-            record = records.read(run.folder)
-            reason = outdated(run, record, load_inputs(run.settings, {"teacher": run.teacher}).checksums)
-            if not reason:
-                return load(run, record)
-        report(f"{run.folder} {reason}: training it now")
-        return _train(run, report)
+        record = finished(run, lambda: load_inputs(run.settings, {"teacher": run.teacher}).checksums, report)
+        return load(run, record) if record else _train(run, report)
+
+
+def student_sources(run: StudentRun, report: Report) -> dict[str, Any]:
+    """The checksums of all that a student is made from: data, features, and its teacher."""
+    found = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher}).checksums
+    return found | {"teacher": teacher(run.teacher_run(), report).record["checkpoint"]}
 
 
 def _train(run: TeacherRun, report: Report) -> Trained:

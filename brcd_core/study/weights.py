@@ -12,9 +12,9 @@ from brcd_core.records import Record
 from brcd_core.study import code_version
 from brcd_core.study.distil import distil
 from brcd_core.study.features import load_inputs
-from brcd_core.study.outcome import Report, one_at_a_time, outdated
+from brcd_core.study.outcome import Report, finished, one_at_a_time
 from brcd_core.study.runs import StudentRun, WeightsRun
-from brcd_core.study.teacher import teacher
+from brcd_core.study.teacher import student_sources, teacher
 from brcd_core.training import TrainingError
 
 
@@ -33,16 +33,7 @@ def method_settings(run: StudentRun, report: Report = print) -> Frozen:
 def weights(run: WeightsRun, report: Report = print) -> Record:
     """The record of a choice, which is made now where there is none of these settings, this code and these inputs."""
     with one_at_a_time(run.folder):
-        reason = "has no choice of weight"
-        if records.finished(run.folder):
-            record = records.read(run.folder)
-            inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher}).checksums
-            inputs |= {"teacher": teacher(run.teacher_run(), report).record["checkpoint"]}
-            reason = outdated(run, record, inputs)
-            if not reason:
-                return record
-        report(f"{run.folder} {reason}: choosing it now")
-        return _choose(run, report)
+        return finished(run, lambda: student_sources(run, report), report) or _choose(run, report)
 
 
 def choose_weight(run: WeightsRun, report: Report = print) -> Record:
