@@ -1,104 +1,192 @@
-"""Speed of the retrieval measures on one core, against the usual loop and against a bare popcount pass.
+"""Speed and memory of the retrieval measures on one core, against the usual loop, other libraries and bare popcount.
 
-    python -m benchmarks.retrieval [--queries 5000] [--database 50000] [--bits 64] [--k 1000] [--repeats 5]
+    python -m benchmarks.retrieval [--quick]
 
-The usual loop (dot product and argsort for each query) is timed on a sample of the queries and scaled up.
-Ratios are the numbers to compare between machines: all rows are measured in turn, within one run.
-Expected on a 2023 server core, in seconds: popcount 0.15, counts + mAP@1000 below 1, stable below 1.5.
+Everything starts at real-valued codes and ends at one mAP, packing included; bare popcount starts at packed codes.
+What is slow is timed on the first queries and scaled to all of them.
 """
 
 from __future__ import annotations
 
-import argparse
+import multiprocessing
+import re
 import resource
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from benchmarks import rivals
+from benchmarks.measure import Column, Job, is_quick, machine, medians, one_core, publish, reached, table
+from benchmarks.rivals import Problem
 from brcd_core import retrieval
+from brcd_core.tables.table import Table
+
+POPCOUNT, OURS, LOOP = "bare popcount", "counts, tie-aware mAP", "usual loop"
+FASTER, WITHIN = 20, 3  # aims: than the usual loop, and of a bare popcount pass
+WORD = 8  # bytes of a number of the result
 
 
-def main() -> None:
-    """Time every job in turn and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name, default in (("queries", 5000), ("database", 50000), ("bits", 64), ("k", 1000), ("repeats", 5)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--sample", type=int, default=100, help="queries that the usual loop is timed on")
-    options = parser.parse_args()
-    codes, labels = problem(options.queries + options.database, options.bits)
-    split = options.queries
-    data = (codes[:split], codes[split:], labels[:split], labels[split:])
-    sample = min(options.sample, split)
-    few = (data[0][:sample], data[1], data[2][:sample], data[3])
-    packed = retrieval.pack(data[0]), retrieval.pack(data[1])
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured."""
 
-    jobs: dict[str, tuple[Callable[[], object], float]] = {
-        "bare popcount": (lambda: popcount_pass(*packed), 1.0),
-        "counts": (lambda: retrieval.counts(*data), 1.0),
-        "counts + tie-aware mAP": (
-            lambda: retrieval.mean_average_precision(retrieval.counts(*data), options.k), 1.0),
-        "stable mAP": (lambda: retrieval.stable_average_precision(*data, options.k).mean(), 1.0),
-        "usual loop": (lambda: usual_loop(*few, options.k), split / sample),
+    queries: int = 5000
+    database: int = 50_000
+    bits: tuple[int, ...] = (16, 32, 64, 128)
+    k: int = 1000
+    slow: int = 50  # queries that the usual loop and torchmetrics are timed on
+    faiss: int = 1000
+    repeats: int = 5
+    grown: tuple[int, ...] = (50_000, 200_000, 1_000_000)
+    grown_queries: int = 200
+    remembered: tuple[int, ...] = (500, 1000, 2000, 5000, 10_000)
+
+
+QUICK = Sizes(40, 400, (16, 64), 100, 4, 10, 1, (400, 800), 10, (20, 40))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and publish the three tables."""
+    sizes = QUICK if is_quick(__doc__, argv) else Sizes()
+    with one_core():
+        publish(by_bits(sizes))
+        publish(by_database(sizes))
+    publish(by_queries(sizes))
+
+
+def ways(asked: Problem, sizes: Sizes) -> dict[str, tuple[Callable[[Problem], Any], int]]:
+    """Each way to the mAP, and how many of the queries it is timed on."""
+    k, queries = sizes.k, len(asked.query_codes)
+    slow, faiss = min(sizes.slow, queries), min(sizes.faiss, queries)
+    return {
+        OURS: (lambda few: retrieval.mean_average_precision(retrieval.counts(*few), k), queries),
+        "stable mAP": (lambda few: float(retrieval.stable_average_precision(*few, k).mean()), queries),
+        LOOP: (lambda few: rivals.usual_loop(few, k), slow),
+        "faiss, AP": (lambda few: rivals.faiss_map(few, k), faiss),
+        "torchmetrics": (lambda few: rivals.torchmetrics_map(few, k), slow),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    with threadpool_limits(1):  # the matrix product of the usual loop would take every core
-        for name, (job, scale) in list(jobs.items()) * options.repeats:
-            start = time.perf_counter()
-            job()
-            seconds[name].append(scale * (time.perf_counter() - start))
-
-    print(f"{split} queries, {options.database} items, {options.bits} bits, k = {options.k}, one core, "
-          f"median of {options.repeats}; usual loop on {sample} queries, scaled")
-    median = {name: float(np.median(values)) for name, values in seconds.items()}
-    print(f"{'':24}{'seconds':>9}{'x popcount':>12}{'usual / this':>14}")
-    least, usual = median["bare popcount"], median["usual loop"]
-    for name, value in median.items():
-        print(f"{name:24}{value:9.3f}{value / least:12.2f}{usual / value:14.1f}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    gap = usual_loop(*few, options.k) - float(retrieval.stable_average_precision(*few, options.k).mean())
-    print(f"peak memory {peak:.2f} GiB; usual loop minus stable mAP on the sample: {gap:.1e}")
 
 
-def problem(size: int, bits: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Codes around one random centre a class, 15 % of the bits flipped, and one-hot labels."""
-    random = np.random.default_rng(0)
-    classes_of = random.integers(0, classes, size)
-    centres = random.choice([-1.0, 1.0], (classes, bits))
-    flips = np.where(random.random((size, bits)) < 0.15, -1.0, 1.0)
-    return (centres[classes_of] * flips).astype(np.float32), np.eye(classes, dtype=bool)[classes_of]
+def timed(asked: Problem, sizes: Sizes, repeats: int) -> dict[str, float]:
+    """Seconds for all queries of a problem, bare popcount first."""
+    packed = retrieval.pack(asked.query_codes), retrieval.pack(asked.database_codes)
+    jobs = {POPCOUNT: Job(lambda: rivals.popcount_pass(*packed))}
+    for name, (way, queries) in ways(asked, sizes).items():
+        few = asked.few(queries)
+        way(few.few(1))  # libraries load before they are timed
+        jobs[name] = Job(lambda way=way, few=few: way(few), len(asked.query_codes) / queries)  # type: ignore[misc]
+    return medians(jobs, repeats)
 
 
-def popcount_pass(queries: np.ndarray, database: np.ndarray) -> None:
-    """The least any exact method can do: XOR and popcount of every pair."""
-    columns = np.ascontiguousarray(database.T)
-    scratch, bits = np.empty(len(database), np.uint64), np.empty(len(database), np.uint8)
-    for query in queries:
-        for word, column in zip(query, columns, strict=True):
-            np.bitwise_xor(column, word, out=scratch)
-            np.bitwise_count(scratch, out=bits)
+def by_bits(sizes: Sizes) -> Table:
+    """All ways to the mAP at each code length."""
+    rows: list[dict[str, Any]] = []
+    for bits in sizes.bits:
+        asked = rivals.problem(sizes.queries, sizes.database, bits)
+        seconds, few = timed(asked, sizes, sizes.repeats), asked.few(sizes.slow)
+        scores = {name: way(few) for name, (way, _) in ways(asked, sizes).items()}
+        rows += [
+            {"bits": bits, "way": name, "seconds": value, "popcounts": value / seconds[POPCOUNT]}
+            | {"faster": seconds[LOOP] / value, "map": scores.get(name)}
+            for name, value in seconds.items()
+        ]
+    ours = [row for row in rows if row["way"] == OURS]
+    faster, within = [row["faster"] for row in ours], [row["popcounts"] for row in ours]
+    caption = (
+        f"How long does mAP@{sizes.k} take? Counts and tie-aware mAP: {reached(FASTER, faster, True)} as fast as the "
+        f"usual loop, {reached(WITHIN, within, False)} as long as a bare popcount pass."
+    )
+    note = (
+        f"{sizes.queries:,} queries, {sizes.database:,} items, median of {sizes.repeats}. The usual loop (dot "
+        f"products and argsort a query) and torchmetrics are timed on {sizes.slow} queries, faiss (IndexBinaryFlat, "
+        f"k = {sizes.k}) on {sizes.faiss}, and scaled. mAP: of the first {sizes.slow} queries; ties in random order in "
+        f"the first row, by index in the others but torchmetrics. {machine(threads=1)}"
+    )
+    columns = {
+        "seconds": Column("seconds", "{:.3f}"),
+        "popcounts": Column("bare popcount passes"),
+        "faster": Column("times as fast as the loop", "{:.1f}"),
+        "map": Column("mAP", "{:.4f}"),
+    }
+    return table("retrieval", caption, note, rows, ["bits", "way"], columns)
 
 
-def usual_loop(
-    query_codes: np.ndarray,
-    database_codes: np.ndarray,
-    query_labels: np.ndarray,
-    database_labels: np.ndarray,
-    k: int,
-) -> float:
-    """mAP@k as hashing code usually computes it: dot products, argsort and running precision a query."""
-    total = 0.0
-    query_labels, database_labels = query_labels.astype(np.float32), database_labels.astype(np.float32)
-    for code, label in zip(query_codes, query_labels, strict=True):
-        relevant = database_labels @ label > 0
-        distance = 0.5 * (database_codes.shape[1] - database_codes @ code)
-        hits = relevant[np.argsort(distance, kind="stable")][:k]
-        if hits.any():
-            places = np.flatnonzero(hits) + 1
-            total += float((np.arange(1, len(places) + 1) / places).mean())
-    return total / len(query_codes)
+def by_database(sizes: Sizes) -> Table:
+    """Milliseconds a query at 64 bits while the database grows."""
+    rows: list[dict[str, Any]] = []
+    names: list[str] = []
+    for size in sizes.grown:
+        asked = rivals.problem(sizes.grown_queries, size, 64)
+        few = Sizes(k=sizes.k, slow=max(1, sizes.slow // 10), faiss=max(1, sizes.faiss // 20))
+        seconds = timed(asked, few, max(1, sizes.repeats - 2))
+        names = list(seconds)
+        rows.append(
+            {"items": f"{size:,}"}
+            | {name: 1000 * value / sizes.grown_queries for name, value in seconds.items()}
+            | {"popcounts": seconds[OURS] / seconds[POPCOUNT], "faster": seconds[LOOP] / seconds[OURS]}
+        )
+    caption = (
+        f"How does a query's time grow with the database? Milliseconds a query at 64 bits. At {rows[-1]['items']} "
+        f"items, counts and tie-aware mAP are {rows[-1]['faster']:.0f} times as fast as the usual loop, and take "
+        f"{rows[-1]['popcounts']:.1f} times as long as a bare popcount pass."
+    )
+    note = (
+        f"{sizes.grown_queries} queries, over which the packing of the database is spread; of these the usual loop and "
+        f"torchmetrics are timed on {few.slow}, faiss on {few.faiss}. {machine(threads=1)}"
+    )
+    columns = {name: Column(name, "{:.3f}") for name in names}
+    columns |= {"popcounts": Column("counts, mAP / popcount"), "faster": Column("loop / counts, mAP", "{:.1f}")}
+    return table("retrieval_database", caption, note, rows, ["items"], columns)
+
+
+def by_queries(sizes: Sizes) -> Table:
+    """How much the peak of the process's memory rises, a fresh process for each number of queries."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        asked = rivals.problem(max(sizes.remembered), sizes.database, 64)
+        for name, array in asked._asdict().items():
+            np.save(Path(folder) / name, array)
+        spawn = multiprocessing.get_context("spawn")
+        for queries in sizes.remembered:
+            with ProcessPoolExecutor(1, spawn) as pool:
+                megabytes = pool.submit(peak_growth, folder, queries, sizes.k).result()
+            result = 2 * WORD * queries * (64 + 1) / 1e6
+            matrix = 4 * queries * sizes.database / 1e6
+            rows.append({"queries": f"{queries:,}", "growth": megabytes, "result": result, "matrix": matrix})
+    per_query = (rows[-1]["growth"] - rows[0]["growth"]) / (sizes.remembered[-1] - sizes.remembered[0])
+    caption = (
+        f"Does memory grow with the queries? By {max(0.0, 1000 * per_query):.0f} kB a query, its own counts and their "
+        f"mAP; a matrix of all distances (int32) would take {4 * sizes.database / 1e3:.0f} kB a query."
+    )
+    note = f"Peak memory (RSS) of a fresh process, above what it held before. {sizes.database:,} items, 64 bits."
+    columns = {
+        "growth": Column("peak growth (MB)", "{:.1f}"),
+        "result": Column("of it counts (MB)", "{:.1f}"),
+        "matrix": Column("all distances (MB)", "{:.0f}"),
+    }
+    return table("retrieval_memory", caption, note, rows, ["queries"], columns)
+
+
+def peak_growth(folder: str, queries: int, k: int) -> float:
+    """MB by which counts and mAP raise the peak memory of this process."""
+    asked = Problem(*(np.load(Path(folder) / f"{name}.npy") for name in Problem._fields)).few(queries)
+    before = _peak()
+    retrieval.mean_average_precision(retrieval.counts(*asked), k)
+    return (_peak() - before) / 1e6
+
+
+def _peak() -> int:
+    """Bytes. Linux counts in ru_maxrss what the parent held as well."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1])  # type: ignore[index]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

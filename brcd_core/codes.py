@@ -6,10 +6,12 @@ Hamming distance is an XOR and a bit count.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 Array = NDArray[Any]
 
@@ -27,7 +29,7 @@ def signs(codes: ArrayLike, name: str = "codes") -> NDArray[np.int8]:
     if values.dtype.kind == "f" and np.isnan(values).any():
         rows = int(np.isnan(values).any(axis=1).sum())
         raise ValueError(f"{name} contain NaN in {rows} of {len(values)} rows; check the output of the head")
-    return np.where(values >= 0, np.int8(1), np.int8(-1))
+    return 2 * (values >= 0).view(np.int8) - 1  # np.where takes many times as long
 
 
 def pack(codes: ArrayLike, name: str = "codes") -> NDArray[np.uint64]:
@@ -72,9 +74,10 @@ def nearest(
     indices = np.empty((len(query_packed), k), np.int64)
     distances = np.empty((len(query_packed), k), np.int32)
     scratch, row = np.empty(size, np.uint64), np.empty(size, np.min_scalar_type(64 * len(columns)))
+    histogram_of_row = counter(row, 64 * len(columns) + 1)
     for q, query in enumerate(query_packed):
         distances_to(query, columns, None, scratch, row)
-        limit = np.searchsorted(np.bincount(row).cumsum(), k)
+        limit = int(np.searchsorted(np.cumsum(histogram_of_row()), k))  # int: bytes stay bytes in `<=`
         inside = np.flatnonzero(row <= limit)
         order = inside[np.argsort(row[inside], kind="stable")[:k]]
         indices[q], distances[q] = order, row[order]
@@ -116,6 +119,18 @@ def distances_to(query: Array, columns: Array, mask: Array | None, scratch: Arra
             np.bitwise_count(scratch, out=out)
         else:
             out += np.bitwise_count(scratch)
+
+
+def counter(values: Array, bins: int) -> Callable[[], ArrayLike]:
+    """A function that counts how often each number below `bins` is in `values` (N,) when it is called.
+
+    Pillow counts bytes, as the grey levels of an image that shares their memory, two to three times as fast as
+    np.bincount, which first makes 64-bit integers of them.
+    """
+    if values.dtype != np.uint8 or bins > 256:
+        return lambda: np.bincount(values, minlength=bins)
+    image = Image.frombuffer("L", (len(values), 1), values, "raw", "L", 0, 1)
+    return lambda: image.histogram()[:bins]
 
 
 def columns_of(query_packed: Array, database_packed: Array) -> Array:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -46,6 +46,18 @@ class Block(Frozen):
         return [code_length(bits) for bits in lengths]
 
 
+class ViewCounts(Frozen):
+    """Which numbers of cached views are compared, at one code length: for each of them, and with `once` for views
+    that are read once, a teacher and a student of each seed, of the networks that the profile's first block begins
+    with."""
+
+    counts: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    once: bool = False
+    seeds: list[int] = Field(min_length=1)
+    method: str
+    bits: int
+
+
 class Profile(Frozen):
     """A study: its settings, its methods (each a name for a change to the settings), and its runs."""
 
@@ -53,6 +65,7 @@ class Profile(Frozen):
     settings: Settings
     methods: dict[str, dict[str, Any]]
     runs: list[Block] = Field(min_length=1)
+    view_counts: ViewCounts | None = None
 
     @model_validator(mode="after")
     def _methods_are_listed(self) -> Profile:
@@ -63,6 +76,9 @@ class Profile(Frozen):
                 one_of("hash model", hash_model, hashing.models.names())
         for method in self.methods:
             self.resolve(method)
+        if asked := self.view_counts:
+            for change in view_changes(asked.counts, asked.once).values():
+                self.resolve(asked.method, change)
         return self
 
     def hash_models(self, block: Block) -> list[str]:
@@ -95,6 +111,12 @@ def laid_over(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, A
             value = laid_over(old, value)
         result[key] = value
     return result
+
+
+def view_changes(counts: Iterable[int], once: bool) -> dict[int | str, dict[str, Any]]:
+    """The change to the settings for each number of views, and for views that are read once."""
+    found: dict[int | str, dict[str, Any]] = {count: {"views": {"used": count, "once": False}} for count in counts}
+    return found | ({"once": {"views": {"used": None, "once": True}}} if once else {})
 
 
 def profiles_dir() -> Path:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from brcd_core.codes import (
     columns_of,
+    counter,
     distances_to,
     hamming,
     nearest,
@@ -87,12 +88,13 @@ def counts(
     histogram = np.empty((len(queries), 2 * bins), np.int64)
     scratch = np.empty(len(database), np.uint64)
     key = np.empty(len(database), np.min_scalar_type(2 * bins))  # distance, plus `bins` if relevant
+    histogram_of_key = counter(key, 2 * bins)
     for members, relevant in _relevance(wanted, offered):
         offset = relevant.astype(key.dtype) * key.dtype.type(bins)
         for q in members:
             distances_to(queries[q], columns, None if mask is None else mask[q], scratch, key)
             key += offset
-            histogram[q] = np.bincount(key, minlength=2 * bins)
+            histogram[q] = histogram_of_key()
     return Counts(items=histogram[:, :bins] + histogram[:, bins:], relevant=histogram[:, bins:].copy())
 
 
@@ -128,9 +130,13 @@ def average_precision(counts: Counts, k: int) -> NDArray[np.float64]:
     done = np.where(at(whole), at(ends), at(before))
     known = np.where(at(whole), at(found) + at(relevant), at(found))
     state = (gain.sum(axis=1, keepdims=True), done, known, at(counts.items), at(relevant), taken)
-    rows = max(1, 2**17 // (int(np.minimum(at(relevant), taken).max()) + 1))  # temporaries of 1 MB
-    blocks = (slice(start, start + rows) for start in range(0, len(taken), rows))
-    return np.concatenate([_cut_inside_ties(harmonic, *(column[b] for column in state)) for b in blocks])
+    width = np.minimum(at(relevant), taken) - np.maximum(0, taken - at(counts.items) + at(relevant))
+    order = width[:, 0].argsort()  # a block is as wide as its widest query: those of like width share one
+    rows = max(1, 2**17 // (int(width.max()) + 1))  # temporaries of 1 MB
+    result = np.empty(len(order))
+    for block in np.split(order, range(rows, len(order), rows)):
+        result[block] = _cut_inside_ties(harmonic, *(column[block] for column in state))
+    return result
 
 
 def precision_at(counts: Counts, ks: Sequence[int]) -> NDArray[np.float64]:

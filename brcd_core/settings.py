@@ -42,19 +42,27 @@ class Data(Frozen):
 
 
 class Views(Frozen):
-    """Augmented views of each training image. count 0: no bank, every step computes fresh views."""
+    """Augmented views of each training image. count 0: no bank, every step computes fresh views.
 
-    count: int = Field(ge=0)  # 1 cannot be: contrastive training needs two
+    used: training reads the first so many views of the bank alone (None: all), so that one bank serves several
+    numbers of views. Of 1 a pair is the one view and itself: all that is left to contrast are other images.
+    once: no view is read twice; epoch e, from 0, reads views 2e and 2e + 1 of every image, as fresh views do.
+    """
+
+    count: int = Field(ge=0)
     size: int = Field(ge=8)  # pixels of a side, after augmentation
     seed: int = 0
+    used: int | None = Field(None, ge=1)
+    once: bool = False
     augmentation: Augmentation = Augmentation()
 
-    @field_validator("count")
-    @classmethod
-    def _a_pair(cls, count: int) -> int:
-        if count == 1:
-            raise ValueError("contrastive training needs at least 2 views of an image, or 0 for fresh ones")
-        return count
+    @model_validator(mode="after")
+    def _of_the_bank(self) -> Views:
+        if self.used is not None and self.used > self.count:
+            raise ValueError(f"used is {self.used}, but the bank has {self.count} views (count)")
+        if self.used is not None and self.once:
+            raise ValueError("used and once exclude each other: views that are read once are as many as epochs need")
+        return self
 
 
 class ReleasedExtraction(Frozen):
@@ -132,6 +140,13 @@ class Settings(Frozen):
         self.distillation_settings()
         if self.extraction.released.train_mode and not self.views.count:
             raise ValueError("extraction.released.train_mode needs cached views (views.count above 0)")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_views(self) -> Settings:
+        needed = 2 * max(self.teacher.training.epochs, self.student.training.epochs)
+        if self.views.once and self.views.count < needed:
+            raise ValueError(f"views.once needs 2 views an epoch, {needed} in all; views.count is {self.views.count}")
         return self
 
     def network(self, role: str) -> Network:

@@ -39,7 +39,7 @@ Select = Literal["mean", "sshp", "ashp"]
 class Views(Protocol):
     """Features of the training images under augmented views: from a bank, or computed afresh."""
 
-    count: int | None  # views an image has; None: as many as one asks for
+    count: int | None  # views that pairs are drawn from; None: no view is read twice
 
     def batch(self, images: Tensor, views: Tensor) -> list[Tensor]:
         """Features (B, D), one tensor a backbone, of images (B,) in the views (B,)."""
@@ -58,14 +58,15 @@ class Fit:
 
 
 def draw_views(count: int | None, epoch: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two different view numbers for each of `size` images, (size,) each.
+    """Two view numbers for each of `size` images, (size,) each.
 
-    Of `count` banked views a random pair; without a bank, two views that no other epoch uses.
+    Of `count` views a random pair of different ones, of a single view that view and itself. None: the two views
+    that belong to this epoch (from 0) and to no other.
     """
     if count is None:
         return torch.full((size,), 2 * epoch), torch.full((size,), 2 * epoch + 1)
-    if count < 2:
-        raise ValueError(f"contrastive training needs at least 2 views of an image, the bank has {count}")
+    if count == 1:
+        return torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
     first = torch.randint(count, (size,), generator=generator)
     second = (first + torch.randint(1, count, (size,), generator=generator)) % count
     return first, second
@@ -97,7 +98,7 @@ def fit(
     device = head.mean.device
     generator = torch.Generator().manual_seed(seed)
     parameters = [*head.parameters(), *(extra.parameters() if extra else ())]
-    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
     best, best_epoch, best_scores, bad = -float("inf"), 0, Scores(), 0
     best_state = {name: value.clone() for name, value in head.state_dict().items()}
     history: list[dict[str, float]] = []

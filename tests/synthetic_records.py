@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -197,6 +198,36 @@ def training(last: dict[str, float], random: np.random.Generator, hash_model: st
         "seconds": round(float(random.uniform(20, 30)), 2),
         "validation": {name: chosen[name] for name in last},
         "history": history,
+    }
+
+
+def view_counts(
+    teacher: str, student: str, bits: int, counts: Sequence[int] = (1, 2, 5, 10), seeds: Sequence[int] = (0, 1, 2)
+) -> Record:
+    """A comparison of numbers of views: scores rise towards those of views that are read once."""
+    rows = []
+    for views in (*counts, "once"):
+        for seed in seeds:
+            random, lack = drawn("views", views, bits, seed), 0 if views == "once" else 0.05 / views
+            levels = {"teacher": 0.84, "sshp": 0.77, "ashp": 0.8}
+            row = {f"map_{name}": level - lack + random.normal(0, 0.002) for name, level in levels.items()}
+            epochs = {"teacher": 16 + 4 * seed, "student": 20}
+            for role, count in epochs.items():
+                row |= {f"epochs_{role}": count, f"best_epoch_{role}": count - 8}
+                row[f"images_{role}"] = 5000 * (2 * count if views == "once" else views)
+            if views == "once":
+                row["images_teacher"] += row["images_student"]
+            rows.append({"views": views, "seed": seed} | row | {"seconds": 3.5})
+    run = {"profile": "made_up", "change": {}, "teacher": teacher, "student": student, "hash_model": "cibhash"}
+    run |= {"method": "brcd", "bits": bits, "counts": list(counts), "once": True, "seeds": list(seeds)}
+    return {
+        "kind": "view_counts",
+        "run": run,
+        "settings": settings("brcd"),
+        "measure": "map",
+        "rows": rows,
+        "metrics": {},
+        "provenance": provenance(),
     }
 
 

@@ -62,7 +62,7 @@ def whole_study(
                 made_up.student_record(teacher, student, method, most, seeds[0], parts=parts, change={name: value})
             )
     found += [weights(teacher, student, bits), comparisons(found, seeds), made_up.features("clip_vitb16")]
-    return found
+    return [*found, made_up.view_counts(teacher, student, most)]
 
 
 def without_labels(found: list[Record]) -> list[Record]:
@@ -76,6 +76,11 @@ def without_labels(found: list[Record]) -> list[Record]:
             for line in [training["validation"], *training["history"]]:
                 for name in [name for name in line if name.startswith("map")]:
                     line[name.replace("map_", "agreement_").replace("map", "agreement_teacher")] = line.pop(name)
+        if record["kind"] == "view_counts":
+            record["measure"] = "agreement"
+            for row in record["rows"]:
+                for name in ("teacher", "sshp", "ashp"):
+                    row[f"agreement_{name}"] = row.pop(f"map_{name}") - 0.3
         if record["kind"] == "redundancy":
             empty: Record = {"classes": [], "class_counts": [[] for _ in record["analysis"]["sizes"]], "dropping": []}
             record["analysis"] |= empty

@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from brcd_core import bars
+from brcd_core.hashing import HashHead
+from brcd_core.training import Training, fit
 from brcd_core.views import bank as bank_module
 from brcd_core.views import chunked
 from brcd_core.views.augmentation import Augmentation, augment, clean
@@ -396,6 +398,54 @@ def test_fresh_views_are_those_of_the_bank(tmp_path: Path) -> None:
         assert ours.dtype == theirs.dtype == torch.float32
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
     assert (first[0][1] - first[0][2]).abs().max() > 1e-2  # another view of the same image
+
+
+def read_by(source: BankViews | FreshViews, epochs: int) -> list[list[tuple[list[int], list[int], list[Tensor]]]]:
+    """What training asks of a source, epoch by epoch: (image positions, view numbers, features) of every batch."""
+    asked: list[tuple[list[int], list[int], list[Tensor]]] = []
+    batch = source.batch
+
+    def noted(images: Tensor, views: Tensor) -> list[Tensor]:
+        asked.append((images.tolist(), views.tolist(), batch(images, views)))
+        return asked[-1][2]
+
+    source.batch = noted  # type: ignore[method-assign]
+    head = HashHead(DIM, 8, seed=0)
+    fit(
+        head, source, len(IDS), lambda images, i, j: head(i[0]).square().mean(), lambda: {"map": 0.0},
+        Training(epochs=epochs, batch=4), select=lambda scores: scores["map"], seed=5, report=lambda line: None,
+    )  # fmt: skip
+    a_epoch = len(asked) // epochs
+    return [asked[start : start + a_epoch] for start in range(0, len(asked), a_epoch)]
+
+
+def test_views_that_are_read_once_are_the_fresh_ones(tmp_path: Path) -> None:
+    encoder = Encoder()
+    banks = [build(settings_for(views=6), IDS, read_images, encoder, tmp_path)]
+    fresh = FreshViews(
+        read_images, IDS, [encoder], size=SIZE, seed=4, augmentation=Augmentation(), precision="float32"
+    )
+    ours, theirs = read_by(BankViews(banks, once=True), 3), read_by(fresh, 3)
+    for epoch, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        assert {view for _, views, _ in one for view in views} == {2 * epoch, 2 * epoch + 1}
+        for (images, views, features), (their_images, their_views, their_features) in zip(one, other, strict=True):
+            assert (images, views) == (their_images, their_views)
+            torch.testing.assert_close(features, their_features, rtol=1e-3, atol=1e-3)
+
+
+def test_training_reads_no_view_but_those_that_are_used(tmp_path: Path) -> None:
+    large = build(settings_for(views=6), IDS, read_images, Encoder(), tmp_path)
+    small = build(settings_for(views=3), IDS, read_images, Encoder(), tmp_path)
+    ours, theirs = read_by(BankViews([large], used=3), 8), read_by(BankViews([small]), 8)
+    assert {view for epoch in ours for _, views, _ in epoch for view in views} == {0, 1, 2}
+    for one, other in zip(ours, theirs, strict=True):
+        for (images, views, features), (their_images, their_views, their_features) in zip(one, other, strict=True):
+            assert (images, views) == (their_images, their_views)
+            assert features[0].equal(their_features[0])
+    (alone,) = read_by(BankViews([large], used=1), 1)
+    assert {view for _, views, _ in alone for view in views} == {0}
+    with pytest.raises(ValueError, match="7 views of each image are to be used, the banks have 6"):
+        BankViews([large], used=7)
 
 
 def test_a_head_can_be_trained_on_either_source(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def record_for(run):
             run.teacher, run.student, run.method, run.bits, run.seed, run.hash_model
         ),
         runs.RedundancyRun: lambda: made_up.redundancy(run.teacher, run.bits, seed=run.seed),
+        runs.ViewCountsRun: lambda: made_up.view_counts(run.teacher, run.student, run.bits, run.counts, run.seeds),
     }
     own = {"run": run.model_dump(mode="json"), "settings": run.settings.model_dump(mode="json")}
     code = {} if isinstance(run, runs.FeatureRun) else {"code": code_version.of(run)}
@@ -52,7 +53,8 @@ def test_collect_writes_every_record_and_a_row_each(finished):
     found = collect.collect("smoke")
     folder = runs.StudyRun(profile="smoke").results
     assert records.load_all(folder / "records.jsonl") == found
-    counts = {"features": 2, "teacher": 5, "student": 21, "redundancy": 2, "weights": 6, "comparisons": 1}
+    counts = {"features": 2, "teacher": 5, "student": 21, "redundancy": 2, "weights": 6}
+    counts |= {"view_counts": 1, "comparisons": 1}
     assert Counter(record["kind"] for record in found) == counts
     assert sum(counts.values()) == len(finished) + 1
     found = [record for record in found if record["kind"] != "comparisons"]
@@ -92,6 +94,15 @@ def test_a_record_of_other_settings_is_refused(finished):
     record["settings"]["evaluation"]["k"] += 1
     records.write(finished[2].folder, record)
     with pytest.raises(RecordError, match="other settings or code"):
+        collect.collect("smoke")
+
+
+def test_a_record_of_other_numbers_of_views_is_refused(finished):
+    run = plan.view_counts("smoke")[0]
+    record = records.read(run.folder)
+    record["run"]["counts"].append(9)
+    records.write(run.folder, record)
+    with pytest.raises(RecordError, match=r"view_counts.*other settings or code"):
         collect.collect("smoke")
 
 
@@ -139,7 +150,8 @@ def test_summary_prints_the_main_table_and_the_places(finished, capsys):
     assert summary.main(["smoke"]) == 0
     printed = capsys.readouterr().out
     assert tables.main_table(found).plain() in printed
-    assert f"{len(found) - 1} runs: 2 features, 2 redundancy, 21 student, 5 teacher, 6 weights" in printed
+    kinds = "2 features, 2 redundancy, 21 student, 5 teacher, 1 view_counts, 6 weights"
+    assert f"{len(found) - 1} runs: {kinds}" in printed
     assert str(Path("figures") / "smoke") in printed
 
 

@@ -135,6 +135,29 @@ def test_sensitivity_takes_runs_that_differ_in_one_number_only():
         plots.sensitivity(STUDY, "mobilenet_v2")
 
 
+# ---- numbers of views -------------------------------------------------------------------------------------
+
+
+def test_numbers_of_views_are_drawn_with_every_seed_and_those_read_once_apart():
+    record = next(record for record in STUDY if record["kind"] == "view_counts")
+    figure = plots.view_counts(STUDY)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "5", "10", "on the fly"]
+    for place, paradigm in enumerate(("teacher", "sshp", "ashp")):
+        wanted = [[r[f"map_{paradigm}"] for r in record["rows"] if r["views"] == v] for v in (1, 2, 5, 10, "once")]
+        means = [sum(values) / 3 for values in wanted]
+        curve, last, level = axes.lines[3 * place : 3 * place + 3]
+        assert list(curve.get_ydata()) == pytest.approx(means[:4])
+        assert list(last.get_ydata()) == pytest.approx(means[4:]) == [level.get_ydata()[0]]
+        dots = [tuple(dot) for part in axes.collections[5 * place : 5 * place + 5] for dot in part.get_offsets()]
+        assert dots == [(x, pytest.approx(value)) for x, values in enumerate(wanted) for value in values]
+    few = {**record, "rows": [row for row in record["rows"] if row["views"] != "once"]}
+    few = plots.view_counts([few])
+    assert len(few.axes[0].lines) == 3 and "fly" not in few.caption
+    with pytest.raises(NoRecords, match="numbers of views"):
+        plots.view_counts([made_up.teacher_record("t", 16, 0)])
+
+
 # ---- maps of codes ----------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ STUDY = synthetic_study.whole_study()
 PARTS = (
     tables.main_table, tables.comparisons_table, tables.ablation_table, tables.hash_models_table,
     tables.backbones_table, tables.released_table, tables.efficiency_table, tables.weights_table,
+    tables.view_counts_table,
 )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def test_every_table_is_written_once_and_is_the_same_from_records_in_any_order(t
     assert len(first) == 3 * len(names)
     assert names == {
         "main", "comparisons", "ablation", "hash_models", "backbones", "released", "efficiency", "weights", "measures",
-        "redundancy", "features", "training",
+        "redundancy", "features", "training", "view_counts",
     }  # fmt: skip
 
 
@@ -161,6 +162,51 @@ def test_weights_show_the_grid_and_the_choice():
         ends += chosen["factor"] != 1
     assert f"{ends} of {len(made_up.METHODS) - 1} choices lie at an end" in table.caption
     assert len(lines_of(table)) == len(grid)
+
+
+# ---- numbers of views -------------------------------------------------------------------------------------
+
+
+def test_numbers_of_views_show_means_and_the_images_that_pass_the_backbones():
+    record = next(record for record in STUDY if record["kind"] == "view_counts")
+    table = tables.view_counts_table(STUDY)
+    assert list(table.cells.index) == ["1", "2", "5", "10", "on the fly"]
+    means = {}
+    for line, views in zip(table.cells.index, (1, 2, 5, 10, "once")):
+        rows = [row for row in record["rows"] if row["views"] == views]
+        for heading, name in (("teacher", "map_teacher"), ("SSHP", "map_sshp"), ("ASHP", "map_ashp")):
+            values = [row[name] for row in rows]
+            means[heading, views] = sum(values) / 3
+            assert table.cells["mAP@1000", heading][line] == text_of(values)
+        passed = table.cells["images through the backbone"].loc[line]
+        # On the fly: two an epoch, 16, 20 and 24 epochs of the teachers and 20 of each student.
+        expected = ["400,000", "200,000"] if views == "once" else [f"{5000 * views:,}"] * 2
+        assert passed.tolist() == expected
+    for heading in ("teacher", "SSHP", "ASHP"):
+        shown = {views: round(means[heading, views], 3) for views in (1, 2, 5, 10, "once")}
+        bold = table.bold["mAP@1000", heading].tolist()
+        assert bold == [value == max(shown.values()) for value in shown.values()]
+        enough = next(v for v in (1, 2, 5, 10) if means[heading, v] >= means[heading, "once"] - 0.005)
+        gap = number(means[heading, enough] - means[heading, "once"], sign="+")
+        assert f"{heading}: the fewest views no more than 0.005 below on the fly are {enough} ({gap})." in table.caption
+    assert len(lines_of(table)) == len(record["rows"])
+    assert "seeds 0, 1, 2." in table.note
+
+
+def test_without_views_read_once_the_most_views_are_the_reference():
+    record = made_up.view_counts("dinov2_vits14", "resnet18", 64)
+    record["rows"] = [row for row in record["rows"] if row["views"] in (1, 10)]
+    caption = tables.view_counts_table([record]).caption
+    assert "SSHP: every number of views is more than 0.005 below 10 views." in caption
+    assert "on the fly" not in caption.lower() and "Of 1 view a pair is this view and itself." in caption
+
+
+def test_protocol_names_the_views_that_are_used():
+    record = made_up.teacher_record("dinov2_vits14", 16, 0)
+    record["settings"]["views"] |= {"used": 3, "once": False}
+    assert "3 augmented views an image at 112 pixels" in protocol([record])
+    record["settings"]["views"] |= {"used": None, "once": True}
+    assert "augmented views that are read once at 112 pixels" in protocol([record])
 
 
 # ---- variations -------------------------------------------------------------------------------------------
@@ -299,4 +345,4 @@ def test_run_table_tells_the_parts_and_leaves_out_what_is_no_run():
     assert len(table) == len(STUDY) - 1
     line = table[(table["method"] == "brcd") & (table["bits"] == 64) & (table["hash_model"] == "cibhash")].iloc[0]
     assert line["parts"] in ("main hash_models backbones", "backbones")
-    assert set(table["kind"]) == {"features", "teacher", "student", "redundancy", "weights"}
+    assert set(table["kind"]) == {"features", "teacher", "student", "redundancy", "weights", "view_counts"}

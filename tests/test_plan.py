@@ -124,6 +124,24 @@ def test_features_do_not_depend_on_a_methods_other_settings(tmp_path):
     assert runs.FeatureRun(profile="planned", backbone="tiny_student").made_with() != before
 
 
+def test_numbers_of_views_share_features_and_are_planned_where_the_profile_asks(tmp_path):
+    assert plan.view_counts("planned") == []
+    before = runs.FeatureRun(profile="planned", backbone="tiny_student").made_with()
+    asked = "view_counts: {counts: [1, 3], seeds: [0], method: fixed, bits: 16}\n"
+    (tmp_path / "planned.yaml").write_text(PROFILE.replace("size: 32", "size: 32, used: 2") + asked)
+    profiles.load.cache_clear()
+    assert runs.FeatureRun(profile="planned", backbone="tiny_student").made_with() == before
+    (run,) = plan.view_counts("planned")
+    assert (run.counts, run.once, run.method) == ([1, 3], False, "fixed") and run in plan.every("planned")
+    # A student with the first two views is another run than that with three, and than the profile's own.
+    own = runs.StudentRun(profile="planned", method="fixed", bits=16)
+    assert len({own.folder, *(one.folder for one in run.student_runs().values())}) == 3
+    (tmp_path / "planned.yaml").write_text(PROFILE + asked.replace("3]", "5]"))
+    profiles.load.cache_clear()
+    with pytest.raises(profiles.ParameterError, match="used is 5, but the bank has 4 views"):
+        profiles.load("planned")
+
+
 @pytest.mark.parametrize("method", ["alone", "fixed"])
 def test_a_method_without_a_weight_to_choose_is_refused(method):
     with pytest.raises(ValueError, match=f"method '{method}' has no weight to choose"):

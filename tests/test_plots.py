@@ -48,6 +48,7 @@ def figures():
         "redundancy_over_margin": plots.redundancy_over_margin(ANALYSIS),
         "bit_health": plots.bit_health(ANALYSIS),
         "dropping_bits": plots.dropping_bits(ANALYSIS),
+        "view_counts": plots.view_counts([made_up.view_counts("dinov2_vits14", "resnet18", 32)]),
         "view_grid": plots.view_grid(IMAGES[:3], IMAGES[3:18].reshape(3, 5, 8, 8, 3), ["cat", "dog", "ship"]),
         "search_panel": plots.search_panel(IMAGES[:3], ["cat", "dog", "ship"], HITS, bits=32),
     }

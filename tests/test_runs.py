@@ -59,7 +59,13 @@ def test_without_a_history_plain_data_are_the_parameters():
             r"margn",
         ),
         ('profile = "smoke"\nchange = {"data": {"train": 101}}', r"sample: train size 101 is not in 1 \.\. 100"),
-        ('profile = "smoke"\nchange = {"views": {"count": 1}}', r"at least 2 views"),
+        ('profile = "smoke"\nchange = {"views": {"used": 99}}', r"views: used is 99, but the bank has 20 views"),
+        ('profile = "smoke"\nchange = {"views": {"count": 0, "used": 1}}', r"the bank has 0 views"),
+        (
+            'profile = "smoke"\nchange = {"views": {"once": True, "count": 19}}',
+            r"once needs 2 views an epoch, 20 in all; views\.count is 19",
+        ),
+        ('profile = "smoke"\nchange = {"views": {"used": 2, "once": True}}', r"used and once exclude each other"),
         ('profile = "smoke"\nteacher = "dinov2_vits14"', r"dinov2_vits14 wants a size that is a multiple of 14"),
         ('profile = "smoke"\nchange = {"teacher": {"feature": "logits"}}', r"tiny_teacher has no feature 'logits'"),
         ('profile = "smoke"\nseed = -1', r"seed: .*greater than or equal to 0"),
@@ -73,6 +79,41 @@ def test_without_a_history_plain_data_are_the_parameters():
 def test_a_wrong_parameter_is_named(cell, message):
     with pytest.raises(ParameterError, match=message):
         parameters.read(notebook(cell), runs.TeacherRun)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ('profile = "quick"', r"no view_counts, so give counts, once, seeds, method, bits"),
+        ('profile = "quick"\ncounts = [2]\nonce = True\nseeds = [0]', r"no view_counts, so give method, bits"),
+        ('profile = "smoke"\ncounts = [2, 21]', r"used is 21, but the bank has 20 views"),
+        ('profile = "smoke"\ncounts = [0]', r"greater than or equal to 1"),
+        ('profile = "smoke"\ncounts = []', r"counts: List should have at least 1 item"),
+        ('profile = "smoke"\nmethod = "brdc"', r"unknown method 'brdc'"),
+        ('profile = "smoke"\nbits = 12', r"positive multiple of 8 bits, not 12"),
+        ('profile = "smoke"\nchange = {"student": {"training": {"epochs": 11}}}', r"22 in all; views\.count is 20"),
+    ],
+)
+def test_a_wrong_parameter_of_the_comparison_of_views_is_named(cell, message):
+    with pytest.raises(ParameterError, match=message):
+        parameters.read(notebook(cell), runs.ViewCountsRun)
+
+
+def test_the_comparison_of_views_is_as_the_profile_says_but_for_what_is_given():
+    run = parameters.read(notebook('profile = "smoke"\ncounts = [3]\nonce = None\nseeds = [5, 2]'), runs.ViewCountsRun)
+    assert (run.method, run.bits, run.counts, run.once, run.seeds) == ("brcd", 16, [3], True, [5, 2])
+    assert list(run.student_runs()) == [(3, 5), (3, 2), ("once", 5), ("once", 2)]
+    for (views, seed), one in run.student_runs().items():
+        for settings in (one.settings, one.teacher_run().settings):
+            assert (settings.views.used, settings.views.once) == ((None, True) if views == "once" else (3, False))
+        assert one.seed == one.teacher_run().seed == seed
+    folders = {one.folder for one in run.student_runs().values()}
+    folders |= {one.teacher_run().folder for one in run.student_runs().values()}
+    assert len(folders) == 8
+    # The weight is that of the profile's own students, chosen on the whole bank.
+    assert {one.weights_run().folder for one in run.student_runs().values()} == {
+        runs.StudentRun(profile="smoke", method="brcd").weights_run().folder
+    }
 
 
 def test_more_queries_than_there_are():

@@ -23,6 +23,7 @@ from brcd_core.study import (
     student,
     summary,
     teacher,
+    view_counts,
     weights,
 )
 from brcd_core.training import TrainingError
@@ -47,6 +48,8 @@ def chain(places):
         student.students(run, quiet)
     for run in plan.redundancy("smoke"):
         redundancy.analyse(run, quiet)
+    for run in plan.view_counts("smoke"):
+        view_counts.count_views(run, quiet)
     return places
 
 
@@ -141,6 +144,36 @@ def test_a_student_of_another_teacher_is_found(chain):
     lines = []
     assert student.student(run, lines.append).record["metrics"] == json.loads(whole)["metrics"]
     assert any("another teacher" in line for line in lines)
+
+
+def test_every_number_of_views_has_its_own_teacher_and_student_of_one_bank(chain, monkeypatch):
+    run = plan.view_counts("smoke")[0]
+    record = records.read(run.folder)
+    own = records.read(first_student().folder)["provenance"]["inputs"]["banks"]
+    assert [(row["views"], row["seed"]) for row in record["rows"]] == [
+        (1, 0), (1, 1), (4, 0), (4, 1), ("once", 0), ("once", 1)
+    ]  # fmt: skip
+    for row, one in zip(record["rows"], run.student_runs().values()):
+        students, teachers = (records.read(each.folder) for each in (one, one.teacher_run()))
+        assert students["provenance"]["inputs"]["banks"] == own
+        assert students["provenance"]["inputs"]["teacher"] == teachers["checkpoint"]
+        assert row["map_teacher"] == teachers["metrics"]["teacher"]["map"]
+        assert (row["map_sshp"], row["map_ashp"]) == tuple(students["metrics"][p]["map"] for p in ("sshp", "ashp"))
+        assert row["epochs_student"] == students["training"]["epochs"]
+        if row["views"] == "once":
+            steps = row["epochs_teacher"] + row["epochs_student"]
+            assert (row["images_teacher"], row["images_student"]) == (200 * steps, 200 * row["epochs_student"])
+        else:
+            assert row["images_teacher"] == row["images_student"] == 100 * row["views"]
+    assert len({row["map_teacher"] for row in record["rows"]}) == 6
+    # Interrupted and started again it trains none of them again.
+    monkeypatch.setattr(distil, "fit", lambda *a, **k: pytest.fail("trained again"))
+    assert view_counts.count_views(run, quiet)["rows"] == record["rows"]
+
+
+def test_all_views_of_the_bank_are_the_same_as_no_number(chain):
+    run = first_student(change={"views": {"used": 20}})
+    assert student.train_student(run, quiet).record["metrics"] == records.read(first_student().folder)["metrics"]
 
 
 def test_fresh_views_train_without_a_bank(chain):

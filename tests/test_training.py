@@ -94,9 +94,10 @@ def test_view_pairs_are_uniform():
     assert ((counts[counts > 0] - expected).abs() < 5 * math.sqrt(expected)).all()
 
 
-def test_one_view_is_not_enough():
-    with pytest.raises(ValueError, match="at least 2 views"):
-        run([0.1], views=FakeViews(count=1))
+def test_of_a_single_view_a_pair_is_that_view_twice():
+    views = FakeViews(count=1)
+    run([0.1, 0.2], views=views)
+    assert {view for _, numbers in views.asked for view in numbers} == {0}
 
 
 def test_the_same_seed_gives_the_same_head():

@@ -17,7 +17,7 @@ SNAKEMAKE = [
     "--cores", "2", "--rerun-incomplete", "--nolock", "--retries", "1",
 ]  # fmt: skip
 
-RUNS = 36  # of the smoke profile
+RUNS = 37  # of the smoke profile
 
 
 @pytest.fixture(scope="module")

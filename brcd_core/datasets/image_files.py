@@ -77,7 +77,7 @@ def decode(path: Path, upright: bool = False) -> np.ndarray:
             width, height = image.size
             if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
                 raise ImageError(path, f"{width}x{height} pixels are more than Pillow's limit")
-            return np.asarray(_square(_colours(image, upright)))
+            return square(image, upright)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there; put it back, or take it off the list") from None
     except ImageError:
@@ -90,6 +90,11 @@ def decode(path: Path, upright: bool = False) -> np.ndarray:
         raise ImageError(path, error.strerror or str(error)) from error
     except Exception as error:  # a damaged file can raise almost anything
         raise ImageError(path, f"{type(error).__name__}: {error}") from error
+
+
+def square(image: Image.Image, upright: bool = False) -> np.ndarray:
+    """An opened image as uint8 (256, 256, 3), as `decode` says; raises what Pillow raises."""
+    return np.asarray(_square(_colours(image, upright)))
 
 
 def in_threads(work: Callable[[One], Other], things: Sequence[One]) -> Iterable[Other]:

@@ -53,7 +53,7 @@ def split(folder: Path | None, sizes: Mapping[str, int]) -> dict[str, np.ndarray
 
 def _images(place: Path) -> dict[str, Found]:
     """What is known of each image that can be read, by its relative path."""
-    names = sorted(_files(place))
+    names = sorted(files(place))
     found = check_files(place, names, decoding=True)
     problems = {name: found[name].problem if name in found else "cannot be opened" for name in names}
     skipped = {name: problem for name, problem in problems.items() if problem}
@@ -64,7 +64,7 @@ def _images(place: Path) -> dict[str, Found]:
     return {name: found[name] for name in names if name not in skipped}
 
 
-def _files(place: Path) -> Iterator[str]:
+def files(place: Path) -> Iterator[str]:
     """Relative paths of all files, hidden ones left out. Links are followed; a circle of links is not."""
     seen = set()
     for root, folders, files in os.walk(place, followlinks=True):

@@ -21,13 +21,14 @@ from brcd_core.plots.scores import main_figure, main_pages
 from brcd_core.plots.sensitivity import sensitivity
 from brcd_core.plots.style import Picture, save
 from brcd_core.plots.training_curves import training_curves
+from brcd_core.plots.view_counts import view_counts
 from brcd_core.records import Record
 from brcd_core.tables.scores import NoRecords, hash_model_of, in_order, of_kind, of_part
 
 __all__ = [
     "Picture", "Strip", "bit_health", "bit_means", "cluster_choice", "clusters_against_classes", "code_map",
     "dropping_bits", "gallery", "main_figure", "precision_curves", "redundancy_over_margin", "save", "search_panel",
-    "sensitivity", "training_curves", "view_grid", "write_figures",
+    "sensitivity", "training_curves", "view_counts", "view_grid", "write_figures",
 ]  # fmt: skip
 
 ANALYSIS = (
@@ -39,8 +40,8 @@ def write_figures(records: Iterable[Record], folder: Path) -> list[Path]:
     """Write every figure that the records allow into a folder, as png and svg, and the gallery; the paths written.
 
     main (main-2, ... where there are more than three students), training_curves-STUDENT,
-    precision_curves-STUDENT, sensitivity-STUDENT, and for each analysis of bits FIGURE-TEACHER-BITS. The gallery
-    shows all figures of the folder. The same records give the same bytes, whatever their order.
+    precision_curves-STUDENT, sensitivity-STUDENT, view_counts, and for each analysis of bits FIGURE-TEACHER-BITS.
+    The gallery shows all figures of the folder. The same records give the same bytes, whatever their order.
     """
     records = in_order(records)
     paths: list[Path] = []
@@ -62,6 +63,7 @@ def _figures(records: list[Record]) -> dict[str, Callable[[], Picture]]:
         found[f"sensitivity-{student}"] = partial(sensitivity, records, student)
     if of_part(records, "main") and not students:
         found["training_curves"] = partial(training_curves, records)
+    found["view_counts"] = partial(view_counts, records)
     analyses = of_kind(records, "redundancy")
     several = len({hash_model_of(record) for record in analyses}) > 1
     for record in analyses:

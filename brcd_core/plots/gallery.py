@@ -10,8 +10,8 @@ from brcd_core.atomic import write_text
 
 NAME = "README.md"
 ORDER = (  # beginnings of names, in reading order; what is not named comes last
-    "main", "precision_curves", "training_curves", "sensitivity", "tsne", "code_map", "search", "cluster_choice",
-    "clusters_against_classes", "bit_means", "redundancy_over_margin", "bit_health", "dropping_bits",
+    "main", "precision_curves", "training_curves", "sensitivity", "view_counts", "tsne", "code_map", "search",
+    "cluster_choice", "clusters_against_classes", "bit_means", "redundancy_over_margin", "bit_health", "dropping_bits",
 )  # fmt: skip
 ESCAPED = str.maketrans({character: f"\\{character}" for character in "|*`<>"})
 

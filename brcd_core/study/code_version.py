@@ -14,7 +14,15 @@ from functools import cache
 from pathlib import Path
 
 from brcd_core.config import fingerprint
-from brcd_core.study.runs import FeatureRun, RedundancyRun, StudentRun, StudentsRun, TeacherRun, WeightsRun
+from brcd_core.study.runs import (
+    FeatureRun,
+    RedundancyRun,
+    StudentRun,
+    StudentsRun,
+    TeacherRun,
+    ViewCountsRun,
+    WeightsRun,
+)
 
 FEATURES = ("views/*.py", "backbones/*.py", "datasets/*.py", "study/features.py", "study/banking.py")
 HEADS = (
@@ -32,10 +40,12 @@ def read_package(folder: Path) -> dict[str, str]:
 MODULES = read_package(Path(__file__).resolve().parents[1])
 
 
-def of(run: FeatureRun | TeacherRun) -> str:
+def of(run: FeatureRun | TeacherRun | ViewCountsRun) -> str:
     """The fingerprint of the code of a run."""
     if isinstance(run, FeatureRun):
         return of_files(FEATURES)
+    if isinstance(run, ViewCountsRun):
+        return fingerprint([of_files(["study/view_counts.py"]), of(next(iter(run.student_runs().values())))])
     hash_model = f"hashing/{run.hash_model}.py"
     if isinstance(run, StudentsRun):
         return fingerprint([of(one) for one in run.student_runs()])

@@ -18,7 +18,18 @@ from brcd_core.atomic import write_text
 from brcd_core.config import fingerprint
 from brcd_core.profiles import ParameterError, Part
 from brcd_core.records import Record, RecordError
-from brcd_core.study import code_version, comparisons, features, plan, redundancy, runs, student, teacher, weights
+from brcd_core.study import (
+    code_version,
+    comparisons,
+    features,
+    plan,
+    redundancy,
+    runs,
+    student,
+    teacher,
+    view_counts,
+    weights,
+)
 from brcd_core.study.outcome import Report
 
 COLLECTED, RUNS = "records.jsonl", "runs.csv"
@@ -29,6 +40,7 @@ RUNNERS: dict[type, Callable[[Any, Report], Any]] = {  # the function that does 
     runs.WeightsRun: weights.choose_weight,
     runs.StudentRun: student.train_student,
     runs.RedundancyRun: redundancy.analyse,
+    runs.ViewCountsRun: view_counts.count_views,
 }
 
 
@@ -115,7 +127,8 @@ def _same_teachers(found: list[Record]) -> None:
 
 def _of_its_settings(run: Any, record: Record) -> bool:
     same_code = "code" not in record or record["code"] == code_version.of(run)
-    return bool(record.get("settings") == run.settings.model_dump(mode="json")) and same_code
+    same_run = record.get("run") == run.model_dump(mode="json")  # not only in what names its folder
+    return bool(record.get("settings") == run.settings.model_dump(mode="json")) and same_run and same_code
 
 
 def _outdated(path: Path, wanted: list[Any]) -> bool:

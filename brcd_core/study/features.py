@@ -83,7 +83,9 @@ class Inputs:
         if views.count:
             banks = [self.banks[role] for role in roles]
             rotations = [one["rotated"] for one in banks if "rotated" in one]
-            return BankViews([one["train"] for one in banks], self.device, rotations)
+            return BankViews(
+                [one["train"] for one in banks], self.device, rotations, used=views.used, once=views.once
+            )
         return FreshViews(
             self.dataset.tensor,
             self.ids["train"],

@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 from brcd_core import profiles
 from brcd_core.profiles import PARTS, Part
-from brcd_core.study.runs import ChangedRun, FeatureRun, RedundancyRun, StudentRun, StudentsRun, TeacherRun, WeightsRun
+from brcd_core.study.runs import (
+    ChangedRun,
+    FeatureRun,
+    RedundancyRun,
+    StudentRun,
+    StudentsRun,
+    TeacherRun,
+    ViewCountsRun,
+    WeightsRun,
+)
 
 Run = TypeVar("Run", FeatureRun, TeacherRun, StudentRun, WeightsRun)
 PARAMETERS = {  # a block's list -> the parameter that takes one of it
@@ -68,10 +77,17 @@ def redundancy(profile: str) -> list[RedundancyRun]:
     return [RedundancyRun(**run.model_dump()) for run in firsts.values()]
 
 
+def view_counts(profile: str) -> list[ViewCountsRun]:
+    """The comparison of numbers of views, where the profile asks for one."""
+    asked = profiles.load(profile).view_counts
+    return [ViewCountsRun.model_validate({"profile": profile})] if asked else []
+
+
 def every(profile: str) -> list[ChangedRun]:
     """All runs that leave a record, in an order in which they can be run."""
     return [
-        *features(profile), *teachers(profile), *weights(profile), *students(profile), *redundancy(profile)
+        *features(profile), *teachers(profile), *weights(profile), *students(profile), *redundancy(profile),
+        *view_counts(profile),
     ]  # fmt: skip
 
 

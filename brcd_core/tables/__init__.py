@@ -17,11 +17,12 @@ from brcd_core.tables.run_table import run_table
 from brcd_core.tables.scores import NoRecords, in_order
 from brcd_core.tables.table import Table
 from brcd_core.tables.variation_tables import ablation_table, released_table
+from brcd_core.tables.view_counts_table import view_counts_table
 
 __all__ = [
     "NoRecords", "Table", "ablation_table", "about", "backbones_table", "comparisons_table", "efficiency_table",
     "features_table", "hash_models_table", "in_order", "main_table", "measures_table", "redundancy_table",
-    "released_table", "run_table", "training_table", "weights_table", "write_tables",
+    "released_table", "run_table", "training_table", "view_counts_table", "weights_table", "write_tables",
 ]  # fmt: skip
 
 TABLES: tuple[Callable[[Iterable[Record]], Table], ...] = (
@@ -33,6 +34,7 @@ TABLES: tuple[Callable[[Iterable[Record]], Table], ...] = (
     released_table,
     efficiency_table,
     weights_table,
+    view_counts_table,
     measures_table,
     redundancy_table,
     features_table,

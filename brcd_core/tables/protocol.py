@@ -39,7 +39,8 @@ def protocol(records: Iterable[Record]) -> str:
         parts += [score_name(records), _views(records), *_training(records)]
     else:
         parts.append(_views(records))
-    seeds = sorted({record["run"]["seed"] for record in records if "seed" in record["run"]})
+    given = [[record["run"].get("seed"), *record["run"].get("seeds", [])] for record in records]
+    seeds = sorted({seed for some in given for seed in some if seed is not None})
     if seeds:
         parts.append(("seeds " if len(seeds) > 1 else "seed ") + ", ".join(map(str, seeds)))
     return f"Protocol: {'; '.join(parts)}."
@@ -105,9 +106,16 @@ def _sizes(records: list[Record]) -> str:
 
 
 def _views(records: list[Record]) -> str:
-    counts = values_of(records, "views", "count")
-    words = [f"{count} augmented views an image" if count else "fresh augmented views" for count in counts]
+    words = dict.fromkeys(_views_in_words(views) for views in values_of(records, "views"))
     return f"{' or '.join(words)} at {_either(records, 'views', 'size')} pixels"
+
+
+def _views_in_words(views: Mapping[str, Any]) -> str:
+    if not views["count"]:
+        return "fresh augmented views"
+    if views.get("once"):
+        return "augmented views that are read once"
+    return f"{views.get('used') or views['count']} augmented views an image"
 
 
 def _network(settings: Mapping[str, Any], role: str) -> str:

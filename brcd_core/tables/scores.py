@@ -22,7 +22,7 @@ MEASURES = {
     "agreement": "agreement",
 }
 BETTER_WHEN_LOW = ("lookup_empty",)
-KINDS = ("features", "teacher", "student", "redundancy", "weights", "comparisons")
+KINDS = ("features", "teacher", "student", "redundancy", "weights", "view_counts", "comparisons")
 TRAINED = ("teacher", "student")  # kinds of record with scores
 
 Summary = tuple[float, float, int]  # mean, sample standard deviation (NaN for one seed), number of seeds
@@ -47,7 +47,7 @@ class Row(NamedTuple):
 
 
 def of_kind(records: Iterable[Record], kind: str) -> list[Record]:
-    """The records of one kind: features, teacher, student, redundancy, weights or comparisons."""
+    """The records of one kind of `KINDS`."""
     return [record for record in records if record["kind"] == kind]
 
 
@@ -157,9 +157,10 @@ def scores(records: Iterable[Record]) -> pd.DataFrame:
 
 def score_of(records: Iterable[Record]) -> str:
     """The measure that everything is compared by: mAP@k, or agreement where no image has a label."""
-    trained = [record for record in records if record["kind"] in TRAINED]
-    labelled = any("map" in measures for record in trained for measures in record["metrics"].values())
-    return "map" if labelled or not trained else "agreement"
+    scored = [record for record in records if record["kind"] in (*TRAINED, "view_counts")]
+    labelled = any("map" in measures for record in scored for measures in record["metrics"].values())
+    labelled = labelled or any(record.get("measure") == "map" for record in scored)
+    return "map" if labelled or not scored else "agreement"
 
 
 Seeds = dict[int, float]  # a score of each seed

@@ -1,6 +1,6 @@
 """Features of training images under augmented views, batch by batch: from view banks, or computed afresh.
 
-Both sources have one interface: `count`, the views that an image has (None: as many as one asks for),
+Both sources have one interface: `count`, the views that pairs are drawn from (None: no view is read twice),
 `batch(images, views)`, one tensor (B, D) float32 a backbone, and `rotated(images)`, one tensor (3B, D) a backbone
 of view 0 turned by 90, 180 and 270 degrees. All backbones see the same pixels.
 """
@@ -25,18 +25,28 @@ SAME = (
 class BankViews:
     """Features from banks of one training set, one bank a backbone, held on the device.
 
-    `rotations` are the banks of rotated views, where a method needs these.
-    ValueError if the banks hold clean views, or if they differ in images, augmentation or seed.
+    `rotations` are the banks of rotated views, where a method needs these. `used`: pairs are of the first so many
+    views (None: of all). `once`: no view is read twice, as with fresh ones.
+    ValueError if the banks hold clean views or fewer than are used, or if they differ in images, augmentation or seed.
     """
 
     def __init__(
-        self, banks: Sequence[Bank], device: torch.device | str = "cpu", rotations: Sequence[Bank] = ()
+        self,
+        banks: Sequence[Bank],
+        device: torch.device | str = "cpu",
+        rotations: Sequence[Bank] = (),
+        *,
+        used: int | None = None,
+        once: bool = False,
     ) -> None:
         if not banks or banks[0].settings.views == 0:
             raise ValueError("training needs banks of augmented views; clean ones have views = 0")
         for together in (banks, rotations):
             _same_views(together)
-        self.count: int | None = banks[0].settings.views
+        views = banks[0].settings.views
+        if used is not None and not 1 <= used <= views:
+            raise ValueError(f"{used} views of each image are to be used, the banks have {views}")
+        self.count: int | None = None if once else used or views
         self._features = [bank.tensor(device) for bank in banks]
         self._rotated = [bank.tensor(device) for bank in rotations]
 

@@ -1,0 +1,157 @@
+"""An index on disk: a folder's codes as a binary index of faiss, and a JSON file with the images' names.
+
+The JSON file names the file of codes and is replaced last, so that an index is whole, or still the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from brcd_core.atomic import replacing, write_text
+from brcd_core.datasets import ImageError, image_folder
+from brcd_core.datasets.image_files import SIDE, decode, in_threads
+from brcd_core.encoder import Encoder
+from brcd_core.search.pairs import Origin, origin_of
+
+NAMES = "index.json"
+
+
+class BrokenIndexError(RuntimeError):
+    """There is no index, or it is damaged; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The codes of the images folder/name, in the order of the names, and the head that they come from.
+
+    skipped: the files that cannot be read, and why. codes: a faiss.IndexBinaryFlat. query_head: the file of the head
+    that queries are to be encoded with.
+    """
+
+    folder: Path
+    names: list[str]
+    skipped: dict[str, str]
+    codes: Any
+    origin: Origin
+    query_head: Path
+
+    def nearest(self, packed: NDArray[np.uint64], k: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The k nearest images of each query: positions and Hamming distances, (Q, min(k, N)), rising.
+
+        packed: uint64 (Q, words). ValueError for k below 1.
+        """
+        if k < 1:
+            raise ValueError(f"the number of hits k must be at least 1, got {k}")
+        distances, positions = self.codes.search(octets(packed, self.origin.bits), min(k, len(self.names)))
+        order = np.lexsort((positions, distances))
+        return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
+
+
+def build(encoder: Encoder, folder: Path, query_head: Path, names: list[str], report: Callable[[int], Any]) -> Index:
+    """Encode the files folder/name, `encoder.batch` at a time; `report(files)` after each batch.
+
+    Files that cannot be read as images are left out.
+    """
+    import faiss
+
+    codes = faiss.IndexBinaryFlat(encoder.bits)
+    found: list[str] = []
+    skipped: dict[str, str] = {}
+    for good, packed, problems in encode_files(encoder, folder, names):
+        codes.add(octets(packed, encoder.bits))
+        found += good
+        skipped |= problems
+        report(len(good) + len(problems))
+    return Index(folder, found, skipped, codes, origin_of(encoder), query_head)
+
+
+def encode_files(
+    encoder: Encoder, folder: Path, names: Sequence[str]
+) -> Iterator[tuple[list[str], NDArray[np.uint64], dict[str, str]]]:
+    """Of each batch of files: the names of those that can be read, their packed codes, and why the others cannot."""
+    for start in range(0, len(names), encoder.batch):
+        batch = names[start : start + encoder.batch]
+        images = list(in_threads(_read, [folder / name for name in batch]))
+        problems = {name: image for name, image in zip(batch, images, strict=True) if isinstance(image, str)}
+        pixels = [image for image in images if not isinstance(image, str)]
+        stacked = np.stack(pixels) if pixels else np.empty((0, SIDE, SIDE, 3), np.uint8)
+        packed = encoder.encode(torch.from_numpy(stacked).permute(0, 3, 1, 2))
+        yield [name for name in batch if name not in problems], packed, problems
+
+
+def write(index: Index, out: Path) -> None:
+    """Write an index into the folder `out`, in place of the one that is there."""
+    import faiss
+
+    content = faiss.serialize_index_binary(index.codes).tobytes()
+    checksum = hashlib.sha256(content).hexdigest()
+    file = out / f"codes-{checksum[:12]}.faiss"
+    with replacing(file) as part:
+        part.write_bytes(content)  # what faiss.write_index_binary writes, but a full disk is said plainly
+    about = {
+        "codes": file.name,
+        "sha256": checksum,
+        "folder": str(index.folder),
+        "head": index.origin._asdict(),
+        "query_head": str(index.query_head),
+        "skipped": index.skipped,
+        "names": index.names,
+    }
+    write_text(out / NAMES, json.dumps(about, indent=1) + "\n")
+    for old in out.glob("codes-*.faiss"):
+        if old != file:
+            old.unlink()
+
+
+def read(out: Path) -> Index:
+    """The index in a folder. BrokenIndexError if there is none, or if it is damaged."""
+    import faiss
+
+    path = out / NAMES
+    if not path.exists():
+        raise BrokenIndexError(f"there is no index in {out}; make one: python -m brcd_core.search index --help")
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        content = (out / about["codes"]).read_bytes()
+        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+            raise ValueError("its codes are not those that were written")
+        codes = faiss.deserialize_index_binary(np.frombuffer(content, np.uint8))
+        if codes.ntotal != len(about["names"]):
+            raise ValueError(f"it has {codes.ntotal} codes and {len(about['names'])} names")
+        return Index(
+            Path(about["folder"]), about["names"], about["skipped"], codes, Origin(**about["head"]),
+            Path(about["query_head"]),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokenIndexError(f"the index in {out} is damaged ({error}); make it again") from error
+
+
+def files_of(folder: Path) -> list[str]:
+    """The relative paths of all files below a folder, hidden ones left out. NotADirectoryError if it is none."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"there is no folder {folder}")
+    return sorted(image_folder.files(folder))
+
+
+def octets(packed: NDArray[np.uint64], bits: int) -> NDArray[np.uint8]:
+    """Packed codes uint64 (N, words) as faiss takes them: uint8 (N, bits / 8)."""
+    return np.ascontiguousarray(packed.astype("<u8").view(np.uint8)[:, : bits // 8])
+
+
+def _read(path: Path) -> NDArray[np.uint8] | str:
+    """An image file as uint8 (256, 256, 3), or why it cannot be read."""
+    try:
+        return decode(path, upright=True)
+    except ImageError as error:
+        return error.reason
+    except FileNotFoundError:
+        return "not there any more"
