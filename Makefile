@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --keep-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint test-weights bench lab graph tables lock clean
+.PHONY: help setup study test lint test-weights bench lab graph tables report docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -56,14 +56,22 @@ test-weights: setup ## the tests that need real weights, fetched first
 		efficientnet_b3 clip_vit_b16_dequantised
 	$(BIN)/pytest -m weights
 
-bench: setup ## how fast retrieval is, against the usual loop and a bare popcount
-	$(BIN)/python -m benchmarks.retrieval
+bench: setup ## the speed of every part against the usual way, into results/benchmarks (10 minutes, on a quiet machine)
+	@for topic in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$topic; done
+
+BENCHMARKS = retrieval student_run losses extraction latency
 
 lab: setup ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 tables: setup ## build the tables and figures of PROFILE again from its collected records
 	$(BIN)/python -m brcd_core.study.summary $(PROFILE) --rebuild
+
+report: setup ## PROFILE as one page to send: tables, figures, runs and records (results/PROFILE/report.html)
+	@$(BIN)/python -m brcd_core.study.report $(PROFILE)
+
+docs: setup ## the documentation of every module, from its docstrings (build/docs/index.html)
+	$(BIN)/pdoc brcd_core --output-directory build/docs
 
 graph: setup ## draw the runs of PROFILE and what depends on what (needs graphviz)
 	$(SNAKEMAKE) --rulegraph | dot -Tsvg > figures/$(PROFILE)/graph.svg

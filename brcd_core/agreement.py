@@ -20,6 +20,10 @@ def agreement(
     Codes (Q, K) and (N, K), signs taken; features (Q, D) and (N, D), e.g. the teacher's frozen ones. 1: the codes
     order all pairs linearly as the features do; 0: not at all, also where one of the two never varies.
     ValueError if codes and features are not of the same images.
+
+    >>> codes, features = [[1, 1], [1, -1]], torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> round(agreement(codes, codes, features, features), 3)
+    1.0
     """
     codes = [np.asarray(signs(part)) for part in (query_codes, database_codes)]
     features = [query_features, database_features]

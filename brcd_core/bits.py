@@ -82,6 +82,9 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> float:
 
     With one label an item this is the usual purity. With several, an item counts when the cluster's most
     frequent label is among its own, so a label that most items carry makes it large.
+
+    >>> purity([0, 0, 0, 1], [[1, 0], [1, 0], [0, 1], [0, 1]])
+    0.75
     """
     groups, flags = np.asarray(assignment), np.asarray(labels).astype(bool)
     if groups.ndim != 1 or flags.ndim != 2 or len(groups) != len(flags) or flags.size == 0:
@@ -94,7 +97,12 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> float:
 
 
 def bit_means(codes: ArrayLike, assignment: ArrayLike, clusters: int) -> NDArray[np.float64]:
-    """mu (C, K): the mean of each bit over each cluster. Raises ValueError for a cluster without members."""
+    """mu (C, K): the mean of each bit over each cluster. Raises ValueError for a cluster without members.
+
+    >>> bit_means([[1, 1], [1, -1], [-1, -1]], assignment=[0, 0, 1], clusters=2)
+    array([[ 1.,  0.],
+           [-1., -1.]])
+    """
     values, groups = signs(codes), np.asarray(assignment)
     if groups.shape != (len(values),) or groups.min() < 0 or groups.max() >= clusters:
         raise ValueError(f"assignment must be ({len(values)},), one a code, with values 0 to {clusters - 1}")
@@ -112,6 +120,9 @@ def bit_mask(
     """The bits (C, K) that a cluster keeps: |mu| > margin for "decided", the complement for "redundant".
 
     0 <= margin <= 1. A large margin can leave a cluster with no bit at all.
+
+    >>> bit_mask(np.array([[1.0, 0.0, -0.6]]), margin=0.5)
+    array([[ True, False,  True]])
     """
     if not 0 <= margin <= 1:
         raise ValueError(f"margin must lie between 0 and 1, as |mu| does; got {margin}")
@@ -134,7 +145,11 @@ def redundancy(mu: Array, margins: Iterable[float]) -> pd.DataFrame:
 
 
 def bit_balance(codes: ArrayLike) -> NDArray[np.float64]:
-    """Mean of each bit over all codes, (K,): 0 is balanced, -1 or +1 constant."""
+    """Mean of each bit over all codes, (K,): 0 is balanced, -1 or +1 constant.
+
+    >>> bit_balance([[1, 1], [1, -1]])
+    array([1., 0.])
+    """
     return np.asarray(signs(codes).mean(axis=0, dtype=np.float64))
 
 

@@ -20,6 +20,9 @@ def signs(codes: ArrayLike, name: str = "codes") -> NDArray[np.int8]:
     """Signs of real codes (N, K) as int8 {-1, +1}; zero counts as +1.
 
     Raises ValueError for codes that are empty, not 2-D, NaN, or of a dtype that cannot be negative.
+
+    >>> signs([[0.3, -2.0, 0.0]])
+    array([[ 1, -1,  1]], dtype=int8)
     """
     values = np.asarray(codes)
     if values.ndim != 2 or values.size == 0:
@@ -36,6 +39,9 @@ def pack(codes: ArrayLike, name: str = "codes") -> NDArray[np.uint64]:
     """Pack codes (N, K) into uint64 (N, ceil(K / 64)); bit i of word w is the sign of column 64 w + i.
 
     K must be a positive multiple of 8. Raises ValueError for another K and for whatever `signs` refuses.
+
+    >>> pack([[1, 1, -1, -1, -1, -1, -1, -1]])
+    array([[3]], dtype=uint64)
     """
     bits = signs(codes, name) > 0
     if bits.shape[1] % 8:
@@ -52,7 +58,11 @@ def unpack(packed: NDArray[np.uint64], bits: int) -> NDArray[np.int8]:
 
 
 def hamming(query_packed: NDArray[np.uint64], database_packed: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """All Hamming distances, int32 (Q, N): the whole matrix, so for small sets only."""
+    """All Hamming distances, int32 (Q, N): the whole matrix, so for small sets only.
+
+    >>> hamming(pack([[1] * 8]), pack([[1] * 8, [-1] * 8, [1] * 7 + [-1]]))
+    array([[0, 8, 1]], dtype=int32)
+    """
     columns = columns_of(query_packed, database_packed)
     distances = np.empty((len(query_packed), len(database_packed)), np.int32)
     scratch = np.empty(len(database_packed), np.uint64)
@@ -68,6 +78,10 @@ def nearest(
 
     Packed codes (Q, words), (N, words) -> indices and distances, both (Q, min(k, N)). Sorts only the items
     up to the distance of place k. Raises ValueError for k < 1, empty sets and other code lengths.
+
+    >>> indices, distances = nearest(pack([[1] * 8]), pack([[-1] * 8, [1] * 7 + [-1], [1] * 8]), k=2)
+    >>> indices.tolist(), distances.tolist()
+    ([[2, 1]], [[0, 1]])
     """
     columns, size = columns_of(query_packed, database_packed), len(database_packed)
     k = place_cut(k, size)

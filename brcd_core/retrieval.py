@@ -79,6 +79,10 @@ def counts(
     Codes (Q, K) and (N, K), signs taken; labels bool (Q, L) and (N, L). `mask`: packed bits (Q, words)
     that count for each query; the others are left out of its distances. Memory does not grow with Q, apart
     from the result. Raises ValueError for empty sets, other code lengths, labels that do not match, and NaN.
+
+    >>> found = counts([[1] * 8], [[1] * 8, [1] * 7 + [-1], [-1] * 8], [[1, 0]], [[1, 0], [0, 1], [1, 0]])
+    >>> found.items.tolist(), found.relevant.tolist()
+    ([[1, 1, 0, 0, 0, 0, 0, 0, 1]], [[1, 0, 0, 0, 0, 0, 0, 0, 1]])
     """
     queries, database, bits = pack_both(query_codes, database_codes)
     wanted, offered = pack_labels(query_labels, database_labels, len(queries), len(database))
@@ -113,6 +117,11 @@ def average_precision(counts: Counts, k: int) -> NDArray[np.float64]:
     Place p of a group of n ties, r of them relevant, is relevant with probability r/n, and then
     (p-1)(r-1)/(n-1) of the places before it are, on average (McSherry and Najork, ECIR 2008). Where the cut
     falls inside a group, R itself is random: see `_cut_inside_ties`. Raises ValueError for k < 1.
+
+    Two items tied, one of them relevant: it comes first (AP 1) as often as second (AP 1/2).
+
+    >>> average_precision(Counts(items=np.array([[2]]), relevant=np.array([[1]])), k=2)
+    array([0.75])
     """
     k = place_cut(k, counts.database_size)
     ends, relevant = counts.items.cumsum(axis=1), counts.relevant
@@ -203,6 +212,11 @@ def evaluate(
     """All scalar measures of one retrieval run, by name; arguments as for `counts`, and the cut k.
 
     map, precision_at_k, lookup_precision (radius 2) and lookup_empty are tie-aware; map_stable is not.
+
+    >>> codes, labels = [[1] * 8, [1] * 7 + [-1], [-1] * 8], [[1, 0], [0, 1], [1, 0]]
+    >>> measures = evaluate(codes[:1], codes, labels[:1], labels, k=3)
+    >>> round(measures["map"], 3), measures["lookup_precision"]
+    (0.833, 0.5)
     """
     table = counts(query_codes, database_codes, query_labels, database_labels)
     lookup = lookup_precision(table, radius=2)
