@@ -4,7 +4,8 @@
     codes = student.encode(["a.jpg", "b.png"])  # uint64 (2, 1)
 
 An image goes the way that it goes in the study: the clean view, the frozen backbone, its features rounded to float16
-as view banks store them, the head, its signs. So the codes are the study's, bit for bit.
+as view banks store them, the head, its signs. So on the same device and precision the codes are the study's, bit for
+bit. A head that was taken away says which precision that was, and it is used on any device.
 """
 
 from __future__ import annotations
@@ -12,24 +13,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from brcd_core import backbones, checkpoints
 from brcd_core.backbones import Backbone
 from brcd_core.checkpoints import CheckpointError
 from brcd_core.codes import pack
+from brcd_core.config import Frozen
 from brcd_core.datasets import image_files, image_lists
 from brcd_core.hashing import HashHead
 from brcd_core.views.augmentation import clean
 from brcd_core.views.bank import Precision, encode_pixels, native_precision
 
 Images = Tensor | Sequence[Path | str | Image.Image]
+MOST = 4096  # pixels of a side, and images at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,23 +105,45 @@ class Encoder:
         return pack(self.head.codes(features).cpu().numpy())
 
 
+class Recipe(Frozen):
+    """What a head's file says of the way from images to features, checked: the file may be anyone's."""
+
+    backbone: str
+    feature: str
+    size: int = Field(ge=1, le=MOST)
+    precision: Precision | Literal["auto"]
+    batch: int = Field(ge=1, le=MOST)
+    central: float = Field(gt=0, le=1)
+
+
 def load(path: Path | str, device: torch.device | str | None = None, central: float | None = None) -> Encoder:
     """The encoder that a head's file names; the weights of its backbone are fetched the first time.
 
-    device: the GPU if there is one, else the CPU. central: as of the dataset that the head was trained on.
-    Raises CheckpointError: the file is damaged, or its backbone is unknown, cannot be built again, or is not the
-    one that the head was trained on; FetchError: no source delivers the weights.
+    device: the GPU if there is one, else the CPU. central: as of the dataset that the head was trained on. A head from
+    the folder of its run says no precision where its profile says auto: it is then what this device gains by.
+    Raises CheckpointError: the file is damaged or senseless, or its backbone is unknown, cannot be built again, or is
+    not the one that the head was trained on; FetchError: no source delivers the weights.
     """
     path = Path(path)
     head, about = checkpoints.load_head(path)
     try:
         role, settings = role_of(about), about["settings"]
-        name, feature, size = about["run"][role], settings[role]["feature"], settings["views"]["size"]
-        extraction, dataset = settings["extraction"], settings["data"]["dataset"]
-        precision, batch = extraction["precision"], extraction["batch"]
+        extraction = settings["extraction"]
+        recipe = Recipe(
+            backbone=about["run"][role],
+            feature=settings[role]["feature"],
+            size=settings["views"]["size"],
+            precision=about.get("precision", extraction["precision"]),
+            batch=extraction["batch"],
+            central=about.get("central", _central(settings["data"]["dataset"])),
+        )
         drifted = role == "student" and extraction["released"]["train_mode"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} does not say which encoder it is of ({error!r}); train it again") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
+        raise CheckpointError(f"{path} is of no encoder that there can be ({wrong}); train it again") from error
+    name, feature, size = recipe.backbone, recipe.feature, recipe.size
     try:
         backbones.check(name, feature, size)
         dim = backbones.dim(name, feature)
@@ -135,9 +161,9 @@ def load(path: Path | str, device: torch.device | str | None = None, central: fl
         backbone.to(device).to(memory_format=torch.channels_last),
         head.to(device),
         about,
-        central or _central(dataset),
-        native_precision(device) if precision == "auto" else precision,
-        batch,
+        recipe.central if central is None else central,
+        native_precision(device) if recipe.precision == "auto" else recipe.precision,
+        recipe.batch,
     )
 
 
@@ -150,6 +176,15 @@ def bits_of(head: HashHead) -> int:
 def role_of(about: dict[str, Any]) -> str:
     """Whether a head is a teacher's or a student's. KeyError, TypeError where nothing says so."""
     return "student" if "student" in about["run"] else "teacher"
+
+
+def printable(text: object, keep: str = "") -> str:
+    """Text as it may be printed: names of files, and what is in them, may hold control codes or bytes that are no text.
+
+    keep: control codes that may stay, such as an error's line breaks.
+    """
+    readable = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(one if one.isprintable() or one in keep else "\N{REPLACEMENT CHARACTER}" for one in readable)
 
 
 def _central(dataset: str) -> float:

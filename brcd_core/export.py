@@ -23,7 +23,7 @@ from brcd_core import datasets, encoder
 from brcd_core.atomic import replacing
 from brcd_core.checkpoints import CheckpointError
 from brcd_core.codes import pack
-from brcd_core.encoder import Encoder, Images
+from brcd_core.encoder import Encoder, Images, printable
 from brcd_core.fetching import FetchError
 
 OPSET = 17
@@ -102,9 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images: Images = chosen.images or datasets.load("sample").tensor(range(300))
         equal, bits = export(coder, chosen.out, images)
     except (CheckpointError, ExportError, FetchError, ModuleNotFoundError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", printable(error, keep="\n"), file=sys.stderr)
         return 1
-    print(f"{chosen.out}: {equal:,} of {bits:,} bits of {len(images):,} images are those of torch")
+    print(f"{printable(chosen.out)}: {equal:,} of {bits:,} bits of {len(images):,} images are those of torch")
     print(f"pixels: float32 (N, 3, {coder.size}, {coder.size}) in [0, 1]; logits: float32 (N, {coder.bits})")
     return 0
 

@@ -109,6 +109,15 @@ def test_photographs_lose_their_edges(head: Path) -> None:
     about = tiny_heads.about_of("student")
     about["settings"]["data"]["dataset"] = "folder"
     assert encoder.load(tiny_heads.change_about(head, about)).central == 0.875
+    with pytest.raises(ValueError, match="central must be above 0"):
+        encoder.load(head, central=0).encode(tiny_heads.sample())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_head_says_the_precision_and_the_central_share(head: Path, precision: str) -> None:
+    about = tiny_heads.about_of("student") | {"precision": precision, "central": 0.5}
+    coder = encoder.load(tiny_heads.change_about(head, about))
+    assert (coder.precision, coder.central) == (precision, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +129,16 @@ def test_photographs_lose_their_edges(head: Path) -> None:
             r"head\.safetensors is of a backbone that there is not: unknown backbone 'resn",
         ),
         (("settings", "student", "feature"), "logits", "tiny_student has no feature 'logits'"),
-        (("settings", "views", "size"), 0, "multiple of 1 pixels, got 0"),
+        (("settings", "views", "size"), 0, "is of no encoder that there can be .size: Input should be greater"),
+        (("settings", "views", "size"), 10**6, "size: Input should be less"),
+        (("settings", "extraction", "batch"), -1, "batch: Input should be greater"),
+        (("settings", "extraction", "batch"), "64", "batch: Input should be a valid integer"),
+        (("settings", "extraction", "precision"), "int4", "precision: Input should be"),
+        (("precision",), "int4", "precision: Input should be"),
+        (("central",), 0, "central: Input should be greater"),
+        (("run", "student"), ["tiny_student"], "backbone: Input should be a valid string"),
         (("run", "student"), "tiny_teacher", r"takes 48 features; tiny_teacher gives 64"),
-        (("settings",), {}, r"does not say which encoder it is of \(KeyError\('student'\)\)"),
+        (("settings",), {}, r"does not say which encoder it is of \(KeyError\('extraction'\)\)"),
         (("run",), None, "does not say which encoder it is of"),
         (("settings", "extraction", "released", "train_mode"), True, "statistics drifted"),
         (("weights",), "0" * 64, "was trained on other weights of tiny_student"),
@@ -180,6 +196,7 @@ def test_the_best_on_validation_is_taken_away(study: list[records.Record], place
         assert about["run"] == run.model_dump(mode="json") and about["record"]["metrics"]["sshp"]["map"] == 0.111
         readme = (folder / "README.md").read_text()
         assert f"| 16 | {best} of 0, 1 | 0.900 | 0.900 | 0.111 | 0.111 |" in readme and "| 8 | 0 |" in readme
+        assert readme.count("| mAP@100, sample, 32 px |") == 2
     heads = [read_origin(folder / name) for name in names]
     check_pair(heads[1], heads[0])
     check_pair(heads[3], heads[2])
@@ -188,10 +205,14 @@ def test_the_best_on_validation_is_taken_away(study: list[records.Record], place
         found = encoder.load(folder / name)
         (expected,) = inputs.codes(found.head, role, "query")
         assert np.array_equal(found.encode(inputs.dataset.tensor(inputs.ids["query"])), pack(expected))
+        bank = inputs.banks[role]["query"].settings
+        assert (found.about["precision"], found.about["central"]) == (bank.precision, bank.central)
 
 
 def test_a_seed_that_is_named_is_taken(study: list[records.Record], places: Path) -> None:
     paths = take_away.take_away("smoke", "tiny_student", "brcd", seed=1)
+    (paths[0].parent / ".interrupted.1.part.safetensors").write_bytes(b"")
+    assert take_away.write_readme("smoke") == paths[-1]
     assert [path.name for path in paths[:-1]] == [
         "tiny_student-brcd-16-teacher.safetensors",
         "tiny_student-brcd-16.safetensors",
@@ -200,7 +221,9 @@ def test_a_seed_that_is_named_is_taken(study: list[records.Record], places: Path
     assert "| 16 | 1 |" in paths[-1].read_text()
 
 
-def test_what_cannot_be_taken_away(study: list[records.Record], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_taken_away(
+    study: list[records.Record], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def said(*arguments: str) -> str:
         assert take_away.main(["smoke", "--student", "tiny_student", *arguments]) == 1
         return capsys.readouterr().err
@@ -212,9 +235,12 @@ def test_what_cannot_be_taken_away(study: list[records.Record], capsys: pytest.C
     whole = path.read_text()
     for change, message in (
         ({"settings": {}}, "of other settings"),
+        ({"code": "0"}, "was made by other code"),
         ({"checkpoint": "0" * 64}, "not the checkpoint of the record"),
         ({"provenance": {"inputs": {"teacher": "0"}}}, "has learnt from another teacher"),
     ):
         path.write_text(json.dumps(json.loads(whole) | change))
         assert message in said("--seed", "1")
     path.write_text(whole)
+    monkeypatch.setenv("BRCD_CACHE", str(tmp_path))
+    assert "says how features were made, and is gone or damaged" in said("--seed", "1")

@@ -65,3 +65,5 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "no.png is not there" in capsys.readouterr().err and not (tmp_path / "b.onnx").exists()
     assert main([str(tmp_path / "no.safetensors"), str(tmp_path / "b.onnx")]) == 1
     assert "error: no checkpoint at" in capsys.readouterr().err
+    assert main([str(tmp_path / "\x1b[2J.safetensors"), str(tmp_path / "b.onnx")]) == 1
+    assert "\N{REPLACEMENT CHARACTER}[2J.safetensors" in capsys.readouterr().err

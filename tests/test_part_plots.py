@@ -151,6 +151,8 @@ def test_numbers_of_views_are_drawn_with_every_seed_and_those_read_once_apart():
         assert list(last.get_ydata()) == pytest.approx(means[4:]) == [level.get_ydata()[0]]
         dots = [tuple(dot) for part in axes.collections[5 * place : 5 * place + 5] for dot in part.get_offsets()]
         assert dots == [(x, pytest.approx(value)) for x, values in enumerate(wanted) for value in values]
+    for text in ("The weight of the distillation was chosen", "On validation, no more than 0.005 below on the fly"):
+        assert text in figure.caption
     few = {**record, "rows": [row for row in record["rows"] if row["views"] != "once"]}
     few = plots.view_counts([few])
     assert len(few.axes[0].lines) == 3 and "fly" not in few.caption

@@ -3,7 +3,7 @@
 import pytest
 
 from brcd_core import profiles
-from brcd_core.study import code_version, plan, runs
+from brcd_core.study import code_version, dependencies, plan, runs
 
 PROFILE = """
 description: x
@@ -140,6 +140,31 @@ def test_numbers_of_views_share_features_and_are_planned_where_the_profile_asks(
     profiles.load.cache_clear()
     with pytest.raises(profiles.ParameterError, match="used is 5, but the bank has 4 views"):
         profiles.load("planned")
+
+
+def test_the_weight_of_the_comparison_of_views_is_chosen_even_where_no_student_needs_it(tmp_path):
+    asked = "view_counts: {counts: [1, 3], seeds: [0], method: crd, bits: 24}\n"
+    (tmp_path / "planned.yaml").write_text(PROFILE + asked)
+    profiles.load.cache_clear()
+    (run,) = plan.view_counts("planned")
+    (choice,) = (one for one in plan.weights("planned") if one.method == "crd")
+    assert (choice.bits, choice.change) == (24, {})
+    assert {one.weights_run().folder for one in run.student_runs().values()} == {choice.folder}
+    # And where no student has a choice at all.
+    alone = "  - {teachers: [tiny_teacher], students: [tiny_student], methods: [alone], bits: [16], seeds: [0]}\n"
+    (tmp_path / "planned.yaml").write_text(PROFILE.split("  - ")[0] + alone + asked)
+    profiles.load.cache_clear()
+    assert [(one.method, one.bits) for one in plan.weights("planned")] == [("crd", 24)]
+    links = dependencies.links(plan.every("planned"))
+    drawn = dependencies.diagram(links)
+    assert "view_counts needs weights" in drawn.told and "weights needs features" in drawn.told
+    # Its teacher of 24 bits is no run of the plan, so the choice belongs to the features.
+    assert sum(len(names(branch)) for branch in dependencies.tree(links)) == len(links)
+
+
+def names(branch):
+    """The labels of a branch and of all below it."""
+    return [branch.label, *(name for below in branch.branches for name in names(below))]
 
 
 @pytest.mark.parametrize("method", ["alone", "fixed"])

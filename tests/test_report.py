@@ -191,7 +191,8 @@ def test_every_run_has_a_row_that_leads_to_its_record(text, page, found):
     ordered = [record for record in tables.in_order(found) if record["kind"] != "comparisons"]
     head, *rows = page.rows["runs"]
     assert len(rows) == len(ordered)
-    texts = dict(re.findall(r'<pre id="(record-\d+)">(.*?)</pre>', text, flags=re.S))
+    shown = r'<details id="(record-\d+)"><summary>[^<]*</summary><pre>(.*?)</pre></details>'
+    texts = dict(re.findall(shown, text, flags=re.S))
     links = re.findall(r'<th scope="row"><a href="#(record-\d+)">', text)
     for row, record, link in zip(rows, ordered, links, strict=True):
         told = dict(zip(head, row))
@@ -201,6 +202,28 @@ def test_every_run_has_a_row_that_leads_to_its_record(text, page, found):
             assert float(told["map sshp"]) == pytest.approx(record["metrics"]["sshp"]["map"], rel=1e-3)
             assert str(record["metrics"]["sshp"]["map"]) in texts[link]
     assert len(set(links)) == len(links) and len(texts) == len(found)
+
+
+def test_a_link_to_a_record_opens_what_has_its_name(page):
+    opened = {attributes["id"]: tag for tag, attributes in page.elements if "id" in attributes}
+    linked = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#record-")}
+    assert linked and {opened[name] for name in linked} == {"details"}
+    (script,) = page.text("script")
+    assert 'addEventListener("hashchange", show)' in script and script.rstrip().endswith("show();")
+    assert "record.open = true" in script and "record.hidden = false" in script
+
+
+def test_planned_runs_without_a_record_are_told(page, wanted, tmp_path):
+    def told(page):
+        return "".join(page.text("p", "strong", "code"))
+
+    count = len(dependencies.links(wanted))
+    assert f"{count} of the {count} runs that the profile plans have no record here" in told(page)
+    found = [json.loads(json.dumps(record_for(one))) for one in wanted]
+    assert "no record here" not in told(Page(report.page("smoke", "", found, tmp_path, wanted)))
+    text = told(Page(report.page("smoke", "", found[1:], tmp_path, wanted)))
+    assert f"1 of the {count} runs that the profile plans have no record here" in text
+    assert f"make study PROFILE=smoke: {next(iter(dependencies.links(wanted)))}." in text
 
 
 def test_the_files_inside_are_whole(page, found):

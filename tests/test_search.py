@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import struct
@@ -13,11 +15,13 @@ import faiss
 import numpy as np
 import pytest
 import tiny_heads
+import torch
 from PIL import Image
 
 from brcd_core import encoder
 from brcd_core.codes import hamming
 from brcd_core.encoder import Encoder
+from brcd_core.hashing import HashHead
 from brcd_core.search import index
 from brcd_core.search.__main__ import main
 from brcd_core.search.pairs import PairError, check_pair, read_origin
@@ -130,7 +134,7 @@ def test_a_folder_of_good_and_bad_files(tmp_path: Path, head: Path, capsys: pyte
     assert lines[0] == asked[1] and len(lines) == 1 + len(good)
     assert [int(line[:5]) for line in lines[1:]] == sorted(everything[good.index("deep/3.png")])
     assert f"    0  {photos.resolve()}/deep/3.png" in lines
-    assert "2 of 3 files were left out:" in said.err and "not there any more" in said.err
+    assert "2 of 3 files were left out:" in said.err and "      1  not there (" in said.err
     assert main(["query", asked[0], "--index", str(out)]) == 1
     assert "1 of 1 files were left out:" in capsys.readouterr().err
     assert main(["query", asked[1], "--index", str(out)]) == 0
@@ -170,7 +174,7 @@ def test_an_interrupted_index_leaves_what_was_there(photos: Path, head: Path, tm
     monkeypatch.setattr(Encoder, "encode", real)
     assert main(command) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert len(before) == 2
+    assert len(before) == 3  # and the lock
     for number in range(20):
         (photos / f"{number:03}.png").unlink()
     write_text = index.write_text
@@ -181,7 +185,48 @@ def test_an_interrupted_index_leaves_what_was_there(photos: Path, head: Path, tm
     assert {path.name: path.read_bytes() for path in out.iterdir()}.items() >= before.items()
     monkeypatch.setattr(index, "write_text", write_text)
     assert main(command) == 0
-    assert len(index.read(out).names) == 130 and len(list(out.iterdir())) == 2
+    assert len(index.read(out).names) == 130 and len(list(out.iterdir())) == 3
+
+
+def test_only_its_own_files_are_deleted(photos: Path, head: Path, tmp_path: Path) -> None:
+    out = tmp_path / "index"
+    out.mkdir()
+    (out / "codes-mine.faiss").write_bytes(b"mine")
+    (out / index.NAMES).write_text(json.dumps({"codes": "codes-mine.faiss"}))
+    for number in range(2):
+        (photos / f"{number:03}.png").unlink()
+        assert main(["index", str(photos), "--head", str(head), "--out", str(out)]) == 0
+    assert (out / "codes-mine.faiss").read_bytes() == b"mine" and len(list(out.glob("codes-*"))) == 2
+
+
+def test_one_process_writes_at_a_time(photos: Path, head: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    made, out = index.build(encoder.load(head), photos, head, ["001.png"], int), tmp_path / "index"
+    real, held = index.write_text, []
+
+    def write_text(path: Path, text: str) -> None:
+        with (out / f"{index.NAMES}.lock").open("w") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.append(path)
+        real(path, text)
+
+    monkeypatch.setattr(index, "write_text", write_text)
+    index.write(made, out)
+    assert held == [out / index.NAMES] and index.read(out).names == ["001.png"]
+
+
+def test_an_index_that_is_replaced_while_it_is_read(photos: Path, head: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    coder, out = encoder.load(head), tmp_path / "index"
+    made = [index.build(coder, photos, head, [name], int) for name in ("001.png", "002.png")]
+    index.write(made[0], out)
+    real = index._own_name
+
+    def replaced(name: str) -> str:
+        monkeypatch.setattr(index, "_own_name", real)
+        index.write(made[1], out)
+        return real(name)
+
+    monkeypatch.setattr(index, "_own_name", replaced)
+    assert index.read(out).names == ["002.png"]
 
 
 def test_an_index_that_is_damaged(photos: Path, head: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +240,7 @@ def test_an_index_that_is_damaged(photos: Path, head: Path, tmp_path: Path, caps
     assert f"error: there is no index in {out}; make one" in said()
     assert main(["index", str(photos), "--head", str(head), "--out", str(out)]) == 0
     capsys.readouterr()
-    for path in list(out.iterdir()):
+    for path in (out / index.NAMES, *out.glob("codes-*")):
         whole = path.read_bytes()
         for broken in (whole[: len(whole) // 2], b"{" + whole[1:-1] + bytes([whole[-1] ^ 1]), b""):
             path.write_bytes(broken)
@@ -204,7 +249,23 @@ def test_an_index_that_is_damaged(photos: Path, head: Path, tmp_path: Path, caps
     about = json.loads((out / index.NAMES).read_text())
     (out / index.NAMES).write_text(json.dumps(about | {"names": about["names"][:-1]}))
     assert "it has 150 codes and 149 names" in said()
+    (out / index.NAMES).write_text(json.dumps(about | {"head": about["head"] | {"bits": 24}}))
+    assert "its codes have 16 bits, those of its head 24" in said()
+    (out / index.NAMES).write_text(json.dumps(about | {"head": about["head"] | {"about": {}}}))
+    assert f"the index in {out} is damaged ('run')" in said()
+    for elsewhere in (str(out / about["codes"]), f"../index/{about['codes']}"):
+        (out / index.NAMES).write_text(json.dumps(about | {"codes": elsewhere}))
+        assert f"its codes are said to be in '{elsewhere}'" in said()
+    codes = out / about["codes"]
+    whole = codes.read_bytes()
+    codes.write_bytes(b"no index of faiss" * 9)
+    (out / index.NAMES).write_text(json.dumps(about | {"sha256": hashlib.sha256(codes.read_bytes()).hexdigest()}))
+    assert f"the index in {out} is damaged (Error in " in said()  # what faiss says
+    codes.write_bytes(whole)
     (out / index.NAMES).write_text(json.dumps(about))
+    longer = tiny_heads.save_head(tmp_path / "longer.safetensors", bits=24)
+    assert main([*query, "--head", str(longer)]) == 1
+    assert "they differ in length" in capsys.readouterr().err
     head.unlink()
     assert f"there is no head {head}; say where it is with --head" in said()
 
@@ -219,6 +280,29 @@ def test_nothing_to_index(head: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr().err
     assert "1 of 1 files were left out:" in said and "holds no image that can be read (1 files)" in said
     assert not (tmp_path / "index").exists()
+
+
+def test_an_image_without_a_code_is_left_out(photos: Path, head: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    coder, names = encoder.load(head), ["000.png", "001.png", "002.png", "nothing.png"]
+    whole, white = np.concatenate([coder.encode([photos / name]) for name in names[:3]]), tmp_path / "white.png"
+    Image.new("RGB", (8, 8), "white").save(white)
+    real = HashHead.forward
+    spoilt = lambda self, x: torch.where(torch.isclose(x, marked, 1e-2).all(1, True), torch.nan, real(self, x))  # noqa: E731
+    marked = coder.backbone(coder.pixels([white])).half().float()
+    monkeypatch.setattr(HashHead, "forward", spoilt)
+    names.insert(1, "../white.png")
+    made = index.build(coder, photos, head, names, int)
+    assert made.names == ["000.png", "001.png", "002.png"]
+    assert made.skipped == {"../white.png": "1 of 1 images have NaN in their logits", "nothing.png": "not there"}
+    assert np.array_equal(faiss.vector_to_array(made.codes.xb).reshape(-1, 2), index.octets(whole, 16))
+
+
+def test_what_a_head_says_is_printed_plainly(photos: Path, head: Path, tmp_path: Path, capsys: Any) -> None:
+    about = tiny_heads.about_of("student")
+    about["run"]["method"] = "\x1b[2Jbrcd"
+    tiny_heads.change_about(head, about)
+    assert main(["index", str(photos), "--head", str(head), "--out", str(tmp_path / "index")]) == 0
+    assert "student tiny_student, \N{REPLACEMENT CHARACTER}[2Jbrcd" in capsys.readouterr().out
 
 
 def test_the_teacher_encodes_the_database(photos: Path, head: Path, tmp_path: Path, capsys: Any) -> None:

@@ -159,6 +159,8 @@ def test_every_number_of_views_has_its_own_teacher_and_student_of_one_bank(chain
         assert students["provenance"]["inputs"]["teacher"] == teachers["checkpoint"]
         assert row["map_teacher"] == teachers["metrics"]["teacher"]["map"]
         assert (row["map_sshp"], row["map_ashp"]) == tuple(students["metrics"][p]["map"] for p in ("sshp", "ashp"))
+        told = students["training"]["validation"] | {"map_teacher": teachers["training"]["validation"]["map"]}
+        assert told == {name: row[f"validation_{name}"] for name in ("map_sshp", "map_ashp", "map_teacher")}
         assert row["epochs_student"] == students["training"]["epochs"]
         if row["views"] == "once":
             steps = row["epochs_teacher"] + row["epochs_student"]
@@ -166,6 +168,9 @@ def test_every_number_of_views_has_its_own_teacher_and_student_of_one_bank(chain
         else:
             assert row["images_teacher"] == row["images_student"] == 100 * row["views"]
     assert len({row["map_teacher"] for row in record["rows"]}) == 6
+    choice = {one.weights_run().folder for one in run.student_runs().values()}
+    assert choice == {first_student().weights_run().folder}
+    assert record["weight_views"] == first_student().settings.views.model_dump(mode="json")
     # Interrupted and started again it trains none of them again.
     monkeypatch.setattr(distil, "fit", lambda *a, **k: pytest.fail("trained again"))
     assert view_counts.count_views(run, quiet)["rows"] == record["rows"]

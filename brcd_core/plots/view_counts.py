@@ -11,7 +11,7 @@ from brcd_core.plots.style import GREY, MARKS, Picture, drawn, grid, headed
 from brcd_core.records import Record
 from brcd_core.tables.protocol import about, score_name
 from brcd_core.tables.scores import Seeds
-from brcd_core.tables.view_counts_table import ONCE, about_scores, by_views, compared, finding
+from brcd_core.tables.view_counts_table import ONCE, about_scores, by_views, compared, finding, weight_told
 
 DASHED = (0, (5, 3))
 
@@ -31,7 +31,7 @@ def view_counts(records: Iterable[Record]) -> Picture:
         f"{about_scores(record)}. Lines: mean over seeds; dots: one seed each."
         + (f" Dashed: {ONCE}, no view is read twice." if once else ""),
         height=4.0,
-        more=f"{finding(record)}{about([record])}",
+        more=f"{weight_told(record)}{finding(record)}{about([record])}",
     )
     ((axes,),) = grid(figure, 1, 1)
     for paradigm, column in scores.items():

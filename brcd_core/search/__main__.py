@@ -12,6 +12,7 @@ from pathlib import Path
 from brcd_core import encoder
 from brcd_core.bars import track
 from brcd_core.checkpoints import CheckpointError
+from brcd_core.encoder import printable
 from brcd_core.fetching import FetchError
 from brcd_core.search import index
 from brcd_core.search.index import BrokenIndexError
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.filterwarnings("ignore", module="PIL")  # of damaged files, which are counted
             return int(chosen.run(chosen))
     except (BrokenIndexError, CheckpointError, FetchError, ValueError, OSError) as error:
-        print(f"error: {_plain(error)}", file=sys.stderr)
+        print("error:", printable(error, keep="\n"), file=sys.stderr)
         return 1
 
 
@@ -55,13 +56,13 @@ def _index(chosen: argparse.Namespace) -> int:
     check_pair(read_origin(chosen.head), read_origin(encodes))
     coder = encoder.load(encodes)
     folder = chosen.folder.resolve()
-    with track(len(names), f"encoding {_plain(folder.name)}", unit="file") as bar:
+    with track(len(names), f"encoding {printable(folder.name)}", unit="file") as bar:
         made = index.build(coder, folder, chosen.head.resolve(), names, bar.update)
     _tell(made.skipped, len(names))
     if not made.names:
         raise ValueError(f"{folder} holds no image that can be read ({len(names)} files)")
     index.write(made, chosen.out)
-    print(f"{_plain(chosen.out)}: {len(made.names):,} images, encoded by the {made.origin.words()}")
+    print(f"{printable(chosen.out)}: {len(made.names):,} images, encoded by the {printable(made.origin.words())}")
     return 0
 
 
@@ -76,9 +77,9 @@ def _query(chosen: argparse.Namespace) -> int:
     for good, packed, problems in index.encode_files(coder, Path(), chosen.images):
         skipped |= problems
         for name, *hits in zip(good, *found.nearest(packed, chosen.k), strict=True):
-            print(_plain(name))
+            print(printable(name))
             for position, distance in zip(*hits, strict=True):
-                print(f"{distance:5}  {_plain(found.folder / found.names[position])}")
+                print(f"{distance:5}  {printable(found.folder / found.names[position])}")
     _tell(skipped, len(chosen.images))
     return 1 if skipped else 0
 
@@ -91,15 +92,9 @@ def _tell(skipped: Mapping[str, str], files: int) -> None:
     example = {reason: name for name, reason in reversed(list(skipped.items()))}
     print(f"{len(skipped):,} of {files:,} files were left out:", file=sys.stderr)
     for reason, count in reasons.most_common(REASONS):
-        print(f"{count:7,}  {_plain(reason)} ({_plain(example[reason])})", file=sys.stderr)
+        print(f"{count:7,}  {printable(reason)} ({printable(example[reason])})", file=sys.stderr)
     if len(reasons) > REASONS:
         print(f"         and {len(reasons) - REASONS:,} more reasons", file=sys.stderr)
-
-
-def _plain(text: object) -> str:
-    """Text that can be printed: a file's name may hold bytes that are no text, and line breaks."""
-    readable = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "�" for letter in readable)
 
 
 if __name__ == "__main__":

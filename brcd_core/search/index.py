@@ -1,12 +1,14 @@
 """An index on disk: a folder's codes as a binary index of faiss, and a JSON file with the images' names.
 
-The JSON file names the file of codes and is replaced last, so that an index is whole, or still the one before.
+The JSON file names the file of codes and is replaced last, so that an index is whole, or still the one before. One
+process writes at a time. An index is not for untrusted sources: faiss does not check what it reads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,9 @@ from numpy.typing import NDArray
 
 from brcd_core.atomic import replacing, write_text
 from brcd_core.datasets import ImageError, image_folder
-from brcd_core.datasets.image_files import SIDE, decode, in_threads
+from brcd_core.datasets.image_files import decode, in_threads
 from brcd_core.encoder import Encoder
+from brcd_core.fetching import lock
 from brcd_core.search.pairs import Origin, origin_of
 
 NAMES = "index.json"
@@ -59,7 +62,7 @@ class Index:
 def build(encoder: Encoder, folder: Path, query_head: Path, names: list[str], report: Callable[[int], Any]) -> Index:
     """Encode the files folder/name, `encoder.batch` at a time; `report(files)` after each batch.
 
-    Files that cannot be read as images are left out.
+    Files that cannot be read as images are left out, and images whose logits are NaN.
     """
     import faiss
 
@@ -77,15 +80,16 @@ def build(encoder: Encoder, folder: Path, query_head: Path, names: list[str], re
 def encode_files(
     encoder: Encoder, folder: Path, names: Sequence[str]
 ) -> Iterator[tuple[list[str], NDArray[np.uint64], dict[str, str]]]:
-    """Of each batch of files: the names of those that can be read, their packed codes, and why the others cannot."""
+    """Of each batch of files: the names of those that have a code, their packed codes, and why the others have none."""
+    words = -(-encoder.bits // 64)
     for start in range(0, len(names), encoder.batch):
         batch = names[start : start + encoder.batch]
         images = list(in_threads(_read, [folder / name for name in batch]))
-        problems = {name: image for name, image in zip(batch, images, strict=True) if isinstance(image, str)}
-        pixels = [image for image in images if not isinstance(image, str)]
-        stacked = np.stack(pixels) if pixels else np.empty((0, SIDE, SIDE, 3), np.uint8)
-        packed = encoder.encode(torch.from_numpy(stacked).permute(0, 3, 1, 2))
-        yield [name for name in batch if name not in problems], packed, problems
+        codes = iter(_codes(encoder, [image for image in images if not isinstance(image, str)]))
+        found = [image if isinstance(image, str) else next(codes) for image in images]
+        problems = {name: one for name, one in zip(batch, found, strict=True) if isinstance(one, str)}
+        packed = [one for one in found if not isinstance(one, str)]
+        yield [name for name in batch if name not in problems], np.array(packed, np.uint64).reshape(-1, words), problems
 
 
 def write(index: Index, out: Path) -> None:
@@ -95,8 +99,6 @@ def write(index: Index, out: Path) -> None:
     content = faiss.serialize_index_binary(index.codes).tobytes()
     checksum = hashlib.sha256(content).hexdigest()
     file = out / f"codes-{checksum[:12]}.faiss"
-    with replacing(file) as part:
-        part.write_bytes(content)  # what faiss.write_index_binary writes, but a full disk is said plainly
     about = {
         "codes": file.name,
         "sha256": checksum,
@@ -106,32 +108,26 @@ def write(index: Index, out: Path) -> None:
         "skipped": index.skipped,
         "names": index.names,
     }
-    write_text(out / NAMES, json.dumps(about, indent=1) + "\n")
-    for old in out.glob("codes-*.faiss"):
-        if old != file:
-            old.unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    with lock(out / NAMES):
+        before = _codes_of(out)
+        with replacing(file) as part:
+            part.write_bytes(content)  # what faiss.write_index_binary writes, but a full disk is said plainly
+        write_text(out / NAMES, json.dumps(about, indent=1) + "\n")
+        if before and before != file:
+            before.unlink(missing_ok=True)
 
 
 def read(out: Path) -> Index:
-    """The index in a folder. BrokenIndexError if there is none, or if it is damaged."""
-    import faiss
-
-    path = out / NAMES
-    if not path.exists():
+    """The index in a folder that you trust. BrokenIndexError if there is none, or if it is damaged."""
+    if not (out / NAMES).exists():
         raise BrokenIndexError(f"there is no index in {out}; make one: python -m brcd_core.search index --help")
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        content = (out / about["codes"]).read_bytes()
-        if hashlib.sha256(content).hexdigest() != about["sha256"]:
-            raise ValueError("its codes are not those that were written")
-        codes = faiss.deserialize_index_binary(np.frombuffer(content, np.uint8))
-        if codes.ntotal != len(about["names"]):
-            raise ValueError(f"it has {codes.ntotal} codes and {len(about['names'])} names")
-        return Index(
-            Path(about["folder"]), about["names"], about["skipped"], codes, Origin(**about["head"]),
-            Path(about["query_head"]),
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        try:
+            return _opened(out)
+        except FileNotFoundError:  # replaced by another process, between the two files
+            return _opened(out)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # RuntimeError: faiss
         raise BrokenIndexError(f"the index in {out} is damaged ({error}); make it again") from error
 
 
@@ -147,6 +143,48 @@ def octets(packed: NDArray[np.uint64], bits: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(packed.astype("<u8").view(np.uint8)[:, : bits // 8])
 
 
+def _opened(out: Path) -> Index:
+    import faiss
+
+    about = json.loads((out / NAMES).read_text(encoding="utf-8"))
+    content = (out / _own_name(about["codes"])).read_bytes()
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        raise ValueError("its codes are not those that were written")
+    codes = faiss.deserialize_index_binary(np.frombuffer(content, np.uint8))
+    origin = Origin(**about["head"])
+    if codes.ntotal != len(about["names"]):
+        raise ValueError(f"it has {codes.ntotal} codes and {len(about['names'])} names")
+    if codes.d != origin.bits:
+        raise ValueError(f"its codes have {codes.d} bits, those of its head {origin.bits}")
+    origin.words()  # KeyError where it says not what it is
+    return Index(Path(about["folder"]), about["names"], about["skipped"], codes, origin, Path(about["query_head"]))
+
+
+def _codes_of(out: Path) -> Path | None:
+    """The file of codes that an index names. None where there is no index that names one."""
+    try:
+        return out / _own_name(json.loads((out / NAMES).read_text(encoding="utf-8"))["codes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _own_name(name: str) -> str:
+    """The name of a file that `write` has made. ValueError for another one, which may lie anywhere."""
+    if not re.fullmatch(r"codes-[0-9a-f]+\.faiss", name):
+        raise ValueError(f"its codes are said to be in {name!r}")
+    return name
+
+
+def _codes(encoder: Encoder, images: list[NDArray[np.uint8]]) -> list[NDArray[np.uint64] | str]:
+    """Of each image its packed code (words,), or why it has none: its logits are NaN."""
+    if not images:
+        return []
+    try:
+        return list(encoder.encode(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)))
+    except ValueError as error:
+        return [str(error)] if len(images) == 1 else [code for one in images for code in _codes(encoder, [one])]
+
+
 def _read(path: Path) -> NDArray[np.uint8] | str:
     """An image file as uint8 (256, 256, 3), or why it cannot be read."""
     try:
@@ -154,4 +192,4 @@ def _read(path: Path) -> NDArray[np.uint8] | str:
     except ImageError as error:
         return error.reason
     except FileNotFoundError:
-        return "not there any more"
+        return "not there"

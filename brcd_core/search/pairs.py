@@ -53,7 +53,7 @@ def check_pair(query: Origin, database: Origin) -> None:
 
     A head that was taken away names its teacher's checksum. Other heads have to have the teacher's run and settings.
     """
-    if query.checksum == database.checksum:
+    if (query.checksum, query.bits) == (database.checksum, database.bits):
         return
     if reason := _unlike(query, database):
         raise PairError(

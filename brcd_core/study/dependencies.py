@@ -53,8 +53,9 @@ class Diagram(NamedTuple):
 
 
 def links(runs: Iterable[ChangedRun]) -> dict[str, list[str]]:
-    """Each run, by its label -> the runs whose results it reads; the first of them is the one it belongs to."""
-    return {_label(run): [_label(one) for one in _needs(run)] for run in runs}
+    """Each run, by its label -> those of the runs whose results it reads; it belongs to the first of them."""
+    named = {_label(run): run for run in runs}
+    return {name: [one for one in map(_label, _needs(run)) if one in named] for name, run in named.items()}
 
 
 def label(kind: str, run: Mapping[str, Any]) -> str:

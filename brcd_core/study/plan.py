@@ -63,8 +63,9 @@ def student_groups(profile: str) -> list[StudentsRun]:
 
 
 def weights(profile: str) -> list[WeightsRun]:
-    """The choices of weights that students need."""
-    return _unique(run for run in (student.weights_run() for student in students(profile)) if run)
+    """The choices of weights that students need, those of the comparison of numbers of views too."""
+    compared = [run for one in view_counts(profile) for run in one.student_runs().values()]
+    return _unique(run for run in (student.weights_run() for student in students(profile) + compared) if run)
 
 
 def redundancy(profile: str) -> list[RedundancyRun]:

@@ -78,11 +78,13 @@ def page(
 ) -> str:
     """The page as HTML. The same records, figures and runs give the same text, whatever the records' order.
 
-    figures: a folder; its PNGs that carry a caption are embedded. wanted: the runs to draw the dependencies of.
+    figures: a folder; its PNGs that carry a caption are embedded. wanted: the planned runs, to draw the dependencies
+    of; the page names those that have no record.
     """
     found = tables.in_order(found)
     lines = "".join(json.dumps(record, sort_keys=True) + "\n" for record in found)
     run_table, links = tables.run_table(found), dependencies.links(wanted)
+    places = {_label(record): place for place, record in enumerate(found)}
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -98,7 +100,9 @@ def page(
         diagram=dependencies.diagram(links),
         tree=dependencies.tree(links),
         records=[(_label(record), _readable(record)) for record in found],
-        places={_label(record): place for place, record in enumerate(found)},
+        places=places,
+        planned=len(links),
+        missing=[name for name in links if name not in places],
         records_file=_embedded(gzip.compress(lines.encode(), mtime=0), "application/gzip"),
     )
 

@@ -9,6 +9,7 @@ README.md. Of the profile's seeds the one with the best validation score is take
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,15 +18,20 @@ from typing import Any
 from brcd_core import checkpoints, profiles, records
 from brcd_core.atomic import write_text
 from brcd_core.checkpoints import CheckpointError
+from brcd_core.config import cache_dir
+from brcd_core.encoder import printable
 from brcd_core.profiles import ParameterError
 from brcd_core.records import Record, RecordError
-from brcd_core.study import outcome, plan
+from brcd_core.study import code_version, outcome, plan
 from brcd_core.study.runs import StudentRun, StudyRun, TeacherRun
 
 HEADS = "heads"
 KEPT = ("checkpoint", "metrics", "resolved", "provenance")  # of a run's record, in the file of its head
 OF_TEACHER = "-teacher"
-COLUMNS = ("head", "bits", "seed", "validation SSHP", "validation ASHP", "query SSHP", "query ASHP", "query teacher")
+COLUMNS = (
+    "head", "bits", "seed", "validation SSHP", "validation ASHP",
+    "query SSHP", "query ASHP", "query teacher", "measure",
+)  # fmt: skip
 README = """# Heads to take away
 
 Each file is a trained hash head, exact in float32, and holds the settings and the record of the run that made it. The
@@ -33,8 +39,8 @@ frozen backbone under it is fetched and checked the first time. Beside each lies
 
 {table}
 
-{measure} of {data}. Where several seeds are named, validation chose among them. The query scores
-played no part in it; the profile's tables have those of all seeds.
+mAP is tie-aware. Where several seeds are named, validation chose among them. The query scores played no part in it; the
+profile's tables have those of all seeds.
 
 ```python
 from brcd_core import encoder
@@ -77,18 +83,13 @@ def take_away(profile: str, student: str, method: str, seed: int | None = None) 
 def write_readme(profile: str) -> Path:
     """Say what each head in results/PROFILE/heads is, and how it is used."""
     folder = StudyRun(profile=profile).results / HEADS
-    files = [path for path in folder.glob("*.safetensors") if not path.stem.endswith(OF_TEACHER)]
+    files = [path for path in folder.glob("[!.]*.safetensors") if not path.stem.endswith(OF_TEACHER)]
     heads = [(path, checkpoints.load_head(path)[1], checkpoints.load_head(_beside(path))[1]) for path in files]
     heads.sort(key=lambda head: (head[1]["run"]["student"], head[1]["run"]["method"], head[1]["run"]["bits"]))
     lines = [COLUMNS, [":--", *["--:"] * (len(COLUMNS) - 1)], *(_row(*head) for head in heads)]
-    path, about, _ = heads[-1]
-    settings = about["settings"]
-    labelled = "map" in about["record"]["metrics"]["sshp"]
     text = README.format(
         table="\n".join("| " + " | ".join(line) + " |" for line in lines),
-        measure=f"Tie-aware mAP@{settings['evaluation']['k']}" if labelled else "Agreement with the teacher's features",
-        data=f"{settings['data']['dataset']} at {settings['views']['size']} px",
-        example=f"results/{profile}/{HEADS}/{path.name}",
+        example=f"results/{profile}/{HEADS}/{heads[-1][0].name}",
         profile=profile,
     )
     write_text(folder / "README.md", text)
@@ -117,23 +118,37 @@ def _validation_score(candidate: tuple[StudentRun, Record]) -> float:
 
 
 def _record(run: TeacherRun) -> Record:
-    """The record of a finished run. RecordError if there is none, or if it is of other settings than there are now."""
+    """The record of a finished run. RecordError if there is none, or if it is of other settings or code than now."""
     if not records.finished(run.folder):
         raise RecordError(f"{run.folder} has no finished run; run it with: make study PROFILE={run.profile}")
     record = records.read(run.folder)
     if record["settings"] != run.settings.model_dump(mode="json"):
         raise RecordError(f"{run.folder} is of other settings than there are now; make study PROFILE={run.profile}")
+    if record.get("code") != code_version.of(run):
+        raise RecordError(f"{run.folder} was made by other code than there is now; make study PROFILE={run.profile}")
     return record
 
 
 def _keep(path: Path, run: TeacherRun, record: Record, backbone: str, more: Mapping[str, Any] | None = None) -> Path:
-    """Write the head of a run to `path`, and into it the run, its record and the checksum of the backbone's weights."""
-    about = outcome.about(run, record["training"]["best_epoch"]) | {
+    """Write the head of a run to `path`, and into it the run, its record, and how its features were made."""
+    about = outcome.about(run, record["training"]["best_epoch"]) | _extraction(record, backbone)
+    about |= {
         "weights": record["provenance"]["inputs"]["weights"][backbone],
         "record": {name: record[name] for name in KEPT} | {"validation": record["training"]["validation"]},
     }
     checkpoints.save_head(path, outcome.load(run, record).head, about | dict(more or {}))
     return path
+
+
+def _extraction(record: Record, backbone: str) -> dict[str, Any]:
+    """The precision of a run's features and the central share of its images, as its bank of query images has them."""
+    name = next(name for name in record["provenance"]["inputs"]["banks"] if name.startswith(f"{backbone}-query-"))
+    path = cache_dir() / "banks" / name / "meta.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return {key: settings[key] for key in ("precision", "central")}
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(f"{path} says how features were made, and is gone or damaged; see notebook 01") from error
 
 
 def _beside(path: Path) -> Path:
@@ -148,7 +163,12 @@ def _row(path: Path, about: Record, teacher: Record) -> list[str]:
     metrics = [record["metrics"]["sshp"], record["metrics"]["ashp"], teacher["record"]["metrics"]["teacher"]]
     scores = validation + [one.get("map", one.get("agreement")) for one in metrics]
     among = f" of {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
-    return [f"[{path.name}]({path.name})", str(run["bits"]), f"{run['seed']}{among}", *(f"{one:.3f}" for one in scores)]
+    settings = about["settings"]
+    measure = f"mAP@{settings['evaluation']['k']}" if "map" in metrics[0] else "agreement with the teacher's features"
+    return [
+        f"[{path.name}]({path.name})", str(run["bits"]), f"{run['seed']}{among}", *(f"{one:.3f}" for one in scores),
+        f"{measure}, {settings['data']['dataset']}, {settings['views']['size']} px",
+    ]  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         written = take_away(given.profile, given.student, given.method, given.seed)
     except (ParameterError, RecordError, CheckpointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", printable(error, keep="\n"), file=sys.stderr)
         return 1
     print("\n".join(str(path) for path in written))
     return 0

@@ -17,12 +17,15 @@ from brcd_core.study.teacher import teacher
 def count_views(run: ViewCountsRun, report: Report = print) -> Record:
     """Train teacher and student for each number of views and seed, score both on the query split, leave a record.
 
-    Those that are finished are not trained again. All read one bank, so that a view is the same in every run.
+    Those that are finished are not trained again. All read one bank, so that a view is the same in every run. Where
+    the weight of the distillation is chosen, that is done once for all, with the profile's own views: `weight_views`.
     """
     with one_at_a_time(run.folder):
         started = time.perf_counter()
         records.forget(run.folder)
         inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
+        students = run.student_runs()
+        choice = next(iter(students.values())).weights_run()
         measure = "map" if inputs.labelled else "agreement"
         record = {
             "kind": "view_counts",
@@ -30,7 +33,8 @@ def count_views(run: ViewCountsRun, report: Report = print) -> Record:
             "settings": run.settings.model_dump(mode="json"),
             "code": code_version.of(run),
             "measure": measure,
-            "rows": [_row(views, one, measure, report) for (views, _), one in run.student_runs().items()],
+            "weight_views": choice.settings.views.model_dump(mode="json") if choice else None,
+            "rows": [_row(views, one, measure, report) for (views, _), one in students.items()],
             "metrics": {},
             "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
         }
@@ -39,7 +43,7 @@ def count_views(run: ViewCountsRun, report: Report = print) -> Record:
 
 
 def _row(views: int | str, run: StudentRun, measure: str, report: Report) -> Record:
-    """A teacher and its student: scores, epochs, images that passed each backbone, seconds that training took.
+    """A teacher and its student: scores of query and validation split, epochs, images that passed each backbone.
 
     A bank needs `views` of each image. Views that are read once would be computed for each head anew: two an epoch,
     and those of the student for its teacher too.
@@ -54,7 +58,11 @@ def _row(views: int | str, run: StudentRun, measure: str, report: Report) -> Rec
         encoded = {"teacher": read["teacher"] + read["student"], "student": read["student"]}
     row: Record = {"views": views, "seed": run.seed}
     row |= {f"{measure}_{paradigm}": scores[measure] for paradigm, scores in metrics.items()}
+    row[f"validation_{measure}_teacher"] = training["teacher"]["validation"][measure]
+    for paradigm in ("sshp", "ashp"):
+        name = f"{measure}_{paradigm}"
+        row[f"validation_{name}"] = training["student"]["validation"][name]
     for role, told in training.items():
         row |= {f"epochs_{role}": told["epochs"], f"best_epoch_{role}": told["best_epoch"]}
         row |= {f"images_{role}": run.settings.data.train * encoded[role]}
-    return row | {"seconds": round(sum(told["seconds"] for told in training.values()), 2)}
+    return row

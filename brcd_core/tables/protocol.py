@@ -35,8 +35,13 @@ def protocol(records: Iterable[Record]) -> str:
     """
     records = list(records)
     parts = [f"{_either(records, 'data', 'dataset')} with {_sizes(records)}"]
-    if any(record["kind"] in TRAINED for record in records):
-        parts += [score_name(records), _views(records), *_training(records)]
+    kinds = {record["kind"] for record in records}
+    if kinds == {"view_counts"}:  # each holds the settings of students, and says itself how many views they read
+        parts += [score_name(records), _bank(records), *_training(records, records, records), _epochs(records)]
+    elif kinds & set(TRAINED):
+        trained = [record for record in records if was_trained(record)]
+        # Only a student's own record says what it was trained with: a method may change the settings.
+        parts += [score_name(records), _views(records), *_training(records, trained, of_kind(trained, "student"))]
     else:
         parts.append(_views(records))
     given = [[record["run"].get("seed"), *record["run"].get("seeds", [])] for record in records]
@@ -46,11 +51,9 @@ def protocol(records: Iterable[Record]) -> str:
     return f"Protocol: {'; '.join(parts)}."
 
 
-def _training(records: list[Record]) -> list[str]:
+def _training(records: list[Record], trained: list[Record], students: list[Record]) -> list[str]:
     """Heads, hash models and how checkpoints are picked, as far as anything was trained."""
-    trained = [record for record in records if was_trained(record)]
-    # Only a student's own record says what it was trained with: a method may change the settings.
-    students, parts = of_kind(trained, "student"), []
+    parts = []
     if trained:
         parts.append("teacher: " + _by_method(trained, lambda settings: _network(settings, "teacher")))
     if students:
@@ -106,11 +109,22 @@ def _sizes(records: list[Record]) -> str:
 
 
 def _views(records: list[Record]) -> str:
-    words = dict.fromkeys(_views_in_words(views) for views in values_of(records, "views"))
+    words = dict.fromkeys(map(views_told, values_of(records, "views")))
     return f"{' or '.join(words)} at {_either(records, 'views', 'size')} pixels"
 
 
-def _views_in_words(views: Mapping[str, Any]) -> str:
+def _bank(records: list[Record]) -> str:
+    count, size = _either(records, "views", "count"), _either(records, "views", "size")
+    return f"a bank of {count} augmented views an image at {size} pixels"
+
+
+def _epochs(records: list[Record]) -> str:
+    teacher, student = (_either(records, role, "training", "epochs") for role in ("teacher", "student"))
+    return f"at most {teacher} epochs" + (f" of the teacher, {student} of the student" if teacher != student else "")
+
+
+def views_told(views: Mapping[str, Any]) -> str:
+    """The views that training reads, by the settings of a record, in words."""
     if not views["count"]:
         return "fresh augmented views"
     if views.get("once"):

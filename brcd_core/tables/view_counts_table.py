@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from brcd_core.records import Record
 from brcd_core.tables.cells import best, cell, number, spread, usual
-from brcd_core.tables.protocol import about, score_name, score_told
+from brcd_core.tables.protocol import about, score_name, score_told, views_told
 from brcd_core.tables.scores import PARADIGMS, TEACHER, NoRecords, Seeds, Summary, of_kind, score_of, summary
 from brcd_core.tables.table import Table, make
 
 ONCE = "on the fly"  # how views that are read once are named
 NEAR = 0.005  # a score this far below that of views read once is as good, for a reader
+PREFIXES = {"query": "", "validation": "validation_"}  # of a split's scores in the rows of a record
 
 
 def view_counts_table(records: Iterable[Record]) -> Table:
@@ -43,8 +45,8 @@ def view_counts_table(records: Iterable[Record]) -> Table:
     )
     caption = (
         f"How many cached views of an image are enough? {about_scores(record)}; "
-        f"{spread(counts)}. {finding(record)}Marked: the best. A bank's images pass the backbones once, for all seeds "
-        f"and methods.{fly if 'once' in views else ''}"
+        f"{spread(counts)}. {weight_told(record)}{finding(record)}Marked: the best. A bank's images pass the backbones "
+        f"once, for all seeds and methods.{fly if 'once' in views else ''}"
     )
     values = pd.DataFrame(rows, columns=sorted(rows[0], key=lambda name: (name != "views", name != "seed", name)))
     index = [ONCE if one == "once" else str(one) for one in views]
@@ -59,21 +61,22 @@ def compared(records: Iterable[Record]) -> Record:
     return found[0]
 
 
-def by_views(record: Record) -> dict[str, dict[int | str, Seeds]]:
-    """Paradigm ("teacher", "SSHP", "ASHP") -> views -> the score of each seed."""
+def by_views(record: Record, split: str = "query") -> dict[str, dict[int | str, Seeds]]:
+    """Paradigm ("teacher", "SSHP", "ASHP") -> views -> the score of each seed on the query or validation split."""
     measure = score_of([record])
     found: dict[str, dict[int | str, Seeds]] = {paradigm: {} for paradigm in (TEACHER, *PARADIGMS)}
     for row in record["rows"]:
         for paradigm, column in found.items():
-            column.setdefault(row["views"], {})[row["seed"]] = row[f"{measure}_{paradigm.lower()}"]
+            score = row[f"{PREFIXES[split]}{measure}_{paradigm.lower()}"]
+            column.setdefault(row["views"], {})[row["seed"]] = score
     return found
 
 
-def view_scores(record: Record) -> dict[str, dict[int | str, Summary]]:
+def view_scores(record: Record, split: str = "query") -> dict[str, dict[int | str, Summary]]:
     """Paradigm -> views -> mean, deviation and number of seeds."""
     return {
         paradigm: {views: found for views, seeds in column.items() if (found := summary(seeds))}
-        for paradigm, column in by_views(record).items()
+        for paradigm, column in by_views(record, split).items()
     }
 
 
@@ -86,21 +89,34 @@ def about_scores(record: Record) -> str:
     )
 
 
+def weight_told(record: Record) -> str:
+    """On which views the weight of the distillation was chosen for all. Empty where none was chosen."""
+    views = record["weight_views"]
+    if not views:
+        return ""
+    told = views_told(views)
+    return f"The weight of the distillation was chosen once, in training on {told}, for every number of views. "
+
+
 def finding(record: Record) -> str:
-    """From how many views on the scores are as good as on the fly, or as of the most views where that was not run."""
-    sentences = [_enough(paradigm, column) for paradigm, column in view_scores(record).items()]
-    if any(row["views"] == 1 for row in record["rows"]):
-        sentences.append("Of 1 view a pair is this view and itself.")
-    return f"{' '.join(sentences)} "
+    """From how many views on validation scores are as good as on the fly, or as of the most views where that was not
+    run. Query scores are not looked at. Empty where there is nothing to say.
+    """
+    views, text = {row["views"] for row in record["rows"]}, ""
+    counts, once = sorted(views - {"once"}), "once" in views
+    if len(views) > 1:
+        scores = view_scores(record, "validation")
+        reference: int | str = "once" if once else counts.pop()
+        found = [f"{paradigm} {_enough(column, counts, reference)}" for paradigm, column in scores.items()]
+        name = ONCE if once else f"{reference} views"
+        text = f"On validation, no more than {NEAR} below {name}: {', '.join(found)}. "
+    return text + ("Of 1 view a pair is this view and itself. " if 1 in views else "")
 
 
-def _enough(paradigm: str, column: Mapping[int | str, Summary]) -> str:
-    counts = sorted(views for views in column if isinstance(views, int))
-    reference = "once" if "once" in column else counts[-1]
-    name = ONCE if reference == "once" else f"{reference} views"
-    score = column[reference][0]
-    near = [views for views in counts if column[views][0] >= score - NEAR and views != reference]
+def _enough(column: Mapping[int | str, Summary], counts: Sequence[int], reference: int | str) -> str:
+    """The number of views from which on all are near the reference, and how far from it that one is."""
+    gaps = {views: column[views][0] - column[reference][0] for views in counts}
+    near = list(itertools.takewhile(lambda views: gaps[views] >= -NEAR, reversed(counts)))
     if not near:
-        return f"{paradigm}: every number of views is more than {NEAR} below {name}."
-    gap = number(column[near[0]][0] - score, sign="+")
-    return f"{paradigm}: the fewest views no more than {NEAR} below {name} are {near[0]} ({gap})."
+        return f"at no {'smaller ' if reference != 'once' else ''}number of views"
+    return f"from {near[-1]} {'view' if near[-1] == 1 else 'views'} on ({number(gaps[near[-1]], sign='+')})"
