@@ -157,4 +157,5 @@ def reached(aim: float, values: Sequence[float], at_least: bool, unit: str = " t
     """The range of some ratios beside what was aimed at, in words."""
     ends = [f"{value:.0f}" if value >= 10 else f"{value:.2g}" for value in (min(values), max(values))]
     found, side = " to ".join(dict.fromkeys(ends)), "at least" if at_least else "at most"
-    return f"{found}{unit} (aim: {side} {aim:g}{unit})"
+    met = min(values) >= aim if at_least else max(values) <= aim
+    return f"{found}{unit} (aim{'' if met else ' missed'}: {side} {aim:g}{unit})"

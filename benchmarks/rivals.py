@@ -1,8 +1,12 @@
-"""What `brcd_core.retrieval` is measured against: a problem of random codes, and other ways to its mAP."""
+"""What `brcd_core.retrieval` is measured against: a problem of random codes, and other ways to its mAP.
+
+Each of these is set up for a database once, and gives the function that answers the queries.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -48,44 +52,60 @@ def popcount_pass(queries: Array, database: Array) -> None:
             np.bitwise_count(scratch, out=bits)
 
 
-def usual_loop(asked: Problem, k: int) -> float:
-    """mAP@k as hashing code usually computes it: dot products, argsort and running precision a query."""
-    total = 0.0
+def usual_loop(asked: Problem, k: int, kind: Literal["stable"] | None = None) -> Callable[[], float]:
+    """mAP@k as hashing code usually computes it: dot products, argsort and running precision a query.
+
+    The sort is numpy's default, as in that code: ties in whatever order it leaves them. A stable one takes longer.
+    """
     query_labels, database_labels = asked.query_labels.astype(np.float32), asked.database_labels.astype(np.float32)
-    for code, label in zip(asked.query_codes, query_labels, strict=True):
-        relevant = database_labels @ label > 0
-        distance = 0.5 * (asked.database_codes.shape[1] - asked.database_codes @ code)
-        hits = relevant[np.argsort(distance, kind="stable")][:k]
-        if hits.any():
-            places = np.flatnonzero(hits) + 1
-            total += float((np.arange(1, len(places) + 1) / places).mean())
-    return total / len(asked.query_codes)
+
+    def answer() -> float:
+        total = 0.0
+        for code, label in zip(asked.query_codes, query_labels, strict=True):
+            relevant = database_labels @ label > 0
+            distance = 0.5 * (asked.database_codes.shape[1] - asked.database_codes @ code)
+            hits = relevant[np.argsort(distance, kind=kind)][:k]
+            if hits.any():
+                places = np.flatnonzero(hits) + 1
+                total += float((np.arange(1, len(places) + 1) / places).mean())
+        return total / len(asked.query_codes)
+
+    return answer
 
 
-def faiss_map(asked: Problem, k: int) -> float:
+def faiss_map(asked: Problem, k: int) -> Callable[[], float]:
     """mAP@k of the ranking that faiss gives, ties in its own order."""
     import faiss  # type: ignore[import-untyped]
 
-    query, database = (_bytes(codes) for codes in (asked.query_codes, asked.database_codes))
+    database, classes = _bytes(asked.database_codes), asked.database_labels.argmax(1)
     index = faiss.IndexBinaryFlat(8 * database.shape[1])
     index.add(database)
-    _, order = index.search(query, k)
-    hits = asked.database_labels.argmax(1)[order] == asked.query_labels.argmax(1)[:, None]
-    found = hits.cumsum(axis=1)
-    return float(((found / np.arange(1, order.shape[1] + 1) * hits).sum(1) / np.maximum(found[:, -1], 1)).mean())
+
+    def answer() -> float:
+        _, order = index.search(_bytes(asked.query_codes), k)
+        hits = classes[order] == asked.query_labels.argmax(1)[:, None]
+        found = hits.cumsum(axis=1)
+        return float(((found / np.arange(1, order.shape[1] + 1) * hits).sum(1) / np.maximum(found[:, -1], 1)).mean())
+
+    return answer
 
 
-def torchmetrics_map(asked: Problem, k: int) -> float:
+def torchmetrics_map(asked: Problem, k: int) -> Callable[[], float]:
     """mAP@k by torchmetrics, query by query: all of them at once need the whole matrix of scores."""
     import torch
     from torchmetrics.functional.retrieval import retrieval_average_precision
 
     database, offered = torch.from_numpy(asked.database_codes), torch.from_numpy(asked.database_labels)
-    values = []
-    for code, label in zip(torch.from_numpy(asked.query_codes), torch.from_numpy(asked.query_labels), strict=True):
-        scores = database @ code + len(code) + 1  # positive: it leaves out items with a score of 0 or less
-        values.append(retrieval_average_precision(scores, (offered & label).any(1), top_k=k))
-    return float(torch.stack(values).mean())
+    queries, wanted = torch.from_numpy(asked.query_codes), torch.from_numpy(asked.query_labels)
+
+    def answer() -> float:
+        values = []
+        for code, label in zip(queries, wanted, strict=True):
+            scores = database @ code + len(code) + 1  # positive: it leaves out items with a score of 0 or less
+            values.append(retrieval_average_precision(scores, (offered & label).any(1), top_k=k))
+        return float(torch.stack(values).mean())
+
+    return answer
 
 
 def _bytes(codes: Array) -> Array:

@@ -30,18 +30,21 @@ def nt_xent(codes_i: Tensor, codes_j: Tensor, temperature: float, rows: Iterable
     return torch.stack(losses).mean()
 
 
-def brcd(batch: Batch, prepared: Prepared, settings: Settings, rows: Iterable[int]) -> Tensor:
+def meanings(batch: Batch, prepared: Prepared) -> list[int]:
+    """The cluster of each of the 2B rows, the same for every row that compares."""
+    cluster = [int(prepared.assignment[image]) for image in batch.images]
+    return cluster + [int((prepared.centres - code).square().sum(1).argmin()) for code in batch.teacher_j.codes]
+
+
+def brcd(batch: Batch, prepared: Prepared, settings: Settings, meaning: list[int], rows: Iterable[int]) -> Tensor:
     """The same with BRCD's two alignments, masks, and what its clusters leave out, for its default settings."""
     student, teacher, other = batch.student_i.codes, batch.teacher_i.codes, batch.teacher_j.codes
     size, tau, losses = len(student), settings.temperature, []
     codes = [*student, *other]
-    cluster = [int(prepared.assignment[image]) for image in batch.images]
-    other_cluster = [int((prepared.centres - code).square().sum(1).argmin()) for code in other]
-    meaning = cluster + other_cluster
     for a in rows:
         image = a % size
-        mask = prepared.mask[cluster[image]]
-        share = settings.alpha if other_cluster[image] == cluster[image] else 1.0
+        mask = prepared.mask[meaning[image]]
+        share = settings.alpha if meaning[size + image] == meaning[image] else 1.0
         individual = cosine(student[image], teacher[image])
         structural = cosine(mask * student[image], mask * other[image])
         positive = ((share * individual + (1 - share) * structural) / tau).exp()

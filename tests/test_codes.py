@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from brcd_core.codes import hamming, nearest, pack, unpack
+from brcd_core.codes import counter, hamming, nearest, pack, unpack
 
 
 def slow_distance(a: np.ndarray, b: np.ndarray) -> int:
@@ -86,6 +86,18 @@ def test_nearest_distances_are_those_of_faiss() -> None:
     index.add(packed[1].view(np.uint8))
     expected, _ = index.search(packed[0].view(np.uint8), 100)
     assert_array_equal(nearest(*packed, 100)[1], expected)
+
+
+@pytest.mark.parametrize(("bins", "dtype"), [(17, np.uint8), (256, np.uint8), (257, np.uint8), (257, np.uint16)])
+def test_counter_counts_what_the_array_holds_now(bins: int, dtype: type) -> None:
+    random = np.random.default_rng(bins)
+    values = np.empty(1000, dtype)
+    count = counter(values, bins)
+    for _ in range(2):
+        values[:] = random.integers(0, min(bins, np.iinfo(dtype).max + 1), len(values))
+        values[0] = min(bins - 1, np.iinfo(dtype).max)  # the last bin is used
+        slow = [sum(int(value) == number for value in values.tolist()) for number in range(bins)]
+        assert_array_equal(count(), slow)
 
 
 def test_unusable_packed_codes_are_named() -> None:
