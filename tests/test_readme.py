@@ -45,7 +45,7 @@ def test_every_link_leads_to_a_file_of_the_repository(target):
 
 def test_the_main_table_is_the_one_in_results():
     # The committed one: a study of one's own, on another processor, differs in the last digits.
-    show = ["git", "show", "HEAD:results/quick/tables/main.md"]
+    show = ["git", "show", "HEAD:results/paper112/tables/main.md"]
     table = subprocess.run(show, cwd=repository(), capture_output=True, text=True, check=True).stdout
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) > 4
