@@ -80,7 +80,8 @@ def without_labels(found: list[Record]) -> list[Record]:
             record["measure"] = "agreement"
             for row in record["rows"]:
                 for name in ("teacher", "sshp", "ashp"):
-                    row[f"agreement_{name}"] = row.pop(f"map_{name}") - 0.3
+                    for split in ("", "validation_"):
+                        row[f"{split}agreement_{name}"] = row.pop(f"{split}map_{name}") - 0.3
         if record["kind"] == "redundancy":
             empty: Record = {"classes": [], "class_counts": [[] for _ in record["analysis"]["sizes"]], "dropping": []}
             record["analysis"] |= empty
