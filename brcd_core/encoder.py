@@ -1,6 +1,6 @@
 """A trained encoder to take away: one head file names its backbone, and images become packed codes.
 
-    student = encoder.load("results/quick/heads/mobilenet_v2-brcd-64.safetensors")
+    student = encoder.load("results/paper112/heads/mobilenet_v2-brcd-64.safetensors")
     codes = student.encode(["a.jpg", "b.png"])  # uint64 (2, 1)
 
 An image goes the way that it goes in the study: the clean view, the frozen backbone, its features rounded to float16

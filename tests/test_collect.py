@@ -18,6 +18,7 @@ from brcd_core import profiles, records, tables
 from brcd_core.records import RecordError
 from brcd_core.study import code_version, collect, plan, runs, summary
 from brcd_core.study.outcome import QUERIES
+from brcd_core.study.view_counts_run import ViewCountsRun
 
 
 def record_for(run):
@@ -30,7 +31,7 @@ def record_for(run):
             run.teacher, run.student, run.method, run.bits, run.seed, run.hash_model
         ),
         runs.RedundancyRun: lambda: made_up.redundancy(run.teacher, run.bits, seed=run.seed),
-        runs.ViewCountsRun: lambda: made_up.view_counts(run.teacher, run.student, run.bits, run.counts, run.seeds),
+        ViewCountsRun: lambda: made_up.view_counts(run.teacher, run.student, run.bits, run.counts, run.seeds),
     }
     own = {"run": run.model_dump(mode="json"), "settings": run.settings.model_dump(mode="json")}
     code = {} if isinstance(run, runs.FeatureRun) else {"code": code_version.of(run)}

@@ -229,13 +229,13 @@ def test_what_cannot_be_taken_away(
         return capsys.readouterr().err
 
     assert "has no student 'tiny_student' of method 'brcd' with seed 7" in said("--seed", "7")
-    assert "has no finished run; run it with: make study PROFILE=smoke" in said("--method", "alone")
+    assert "record.json; run: make study PROFILE=smoke" in said("--method", "alone")
     folder = tiny_heads.student_run(16, 1).folder
     path = folder / records.NAME
     whole = path.read_text()
     for change, message in (
-        ({"settings": {}}, "of other settings"),
-        ({"code": "0"}, "was made by other code"),
+        ({"settings": {}}, "is of other settings or code than there is now"),
+        ({"code": "0"}, "is of other settings or code than there is now"),
         ({"checkpoint": "0" * 64}, "not the checkpoint of the record"),
         ({"provenance": {"inputs": {"teacher": "0"}}}, "has learnt from another teacher"),
     ):

@@ -6,6 +6,7 @@ import yaml
 from brcd_core import profiles
 from brcd_core.profiles import ParameterError, laid_over
 from brcd_core.study import parameters, plan, runs
+from brcd_core.study.view_counts_run import ViewCountsRun
 
 
 def notebook(*cells):
@@ -96,11 +97,11 @@ def test_a_wrong_parameter_is_named(cell, message):
 )
 def test_a_wrong_parameter_of_the_comparison_of_views_is_named(cell, message):
     with pytest.raises(ParameterError, match=message):
-        parameters.read(notebook(cell), runs.ViewCountsRun)
+        parameters.read(notebook(cell), ViewCountsRun)
 
 
 def test_the_comparison_of_views_is_as_the_profile_says_but_for_what_is_given():
-    run = parameters.read(notebook('profile = "smoke"\ncounts = [3]\nonce = None\nseeds = [5, 2]'), runs.ViewCountsRun)
+    run = parameters.read(notebook('profile = "smoke"\ncounts = [3]\nonce = None\nseeds = [5, 2]'), ViewCountsRun)
     assert (run.method, run.bits, run.counts, run.once, run.seeds) == ("brcd", 16, [3], True, [5, 2])
     assert list(run.student_runs()) == [(3, 5), (3, 2), ("once", 5), ("once", 2)]
     for (views, seed), one in run.student_runs().items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -16,23 +18,38 @@ ORDER = (  # beginnings of names, in reading order; what is not named comes last
 ESCAPED = str.maketrans({character: f"\\{character}" for character in "|*`<>"})
 
 
+class Captioned(NamedTuple):
+    """A saved figure, and what its png tells: title, caption, and (width, height) in pixels."""
+
+    path: Path
+    title: str
+    caption: str
+    size: tuple[int, int]
+
+
 def gallery(folder: Path) -> Path:
     """Write README.md of a folder: each figure with its title and caption, as its png tells; the path.
 
     Figures that carry no caption are left out.
     """
     paragraphs, above = [f"# Figures of profile {folder.resolve().name}"], ""
-    for path in sorted(folder.glob("*.png"), key=_place):
-        with Image.open(path) as image:
-            told = image.info
-        if "Description" in told:
-            title, caption = (str(told[name]).translate(ESCAPED) for name in ("Title", "Description"))
-            # Figures of one kind, e.g. one a student, stand below one heading.
-            paragraphs += [f"## {title}"] if title != above else []
-            paragraphs += [f"![{title}]({path.name})", f"{caption} [As svg]({path.stem}.svg)."]
-            above = title
+    for path, *told, _ in captioned(folder):
+        title, caption = (text.translate(ESCAPED) for text in told)
+        # Figures of one kind, e.g. one a student, stand below one heading.
+        paragraphs += [f"## {title}"] if title != above else []
+        paragraphs += [f"![{title}]({path.name})", f"{caption} [As svg]({path.stem}.svg)."]
+        above = title
     write_text(folder / NAME, "\n\n".join(paragraphs) + "\n")
     return folder / NAME
+
+
+def captioned(folder: Path) -> Iterator[Captioned]:
+    """The figures of a folder that carry a caption, in reading order."""
+    for path in sorted(folder.glob("*.png"), key=_place):
+        with Image.open(path) as image:
+            told, size = image.info, image.size
+        if "Description" in told:
+            yield Captioned(path, str(told["Title"]), str(told["Description"]), size)
 
 
 def _place(path: Path) -> tuple[int, str]:

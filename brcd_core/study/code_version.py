@@ -14,15 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from brcd_core.config import fingerprint
-from brcd_core.study.runs import (
-    FeatureRun,
-    RedundancyRun,
-    StudentRun,
-    StudentsRun,
-    TeacherRun,
-    ViewCountsRun,
-    WeightsRun,
-)
+from brcd_core.study.runs import FeatureRun, RedundancyRun, StudentRun, StudentsRun, TeacherRun, WeightsRun
+from brcd_core.study.view_counts_run import ViewCountsRun
 
 FEATURES = ("views/*.py", "backbones/*.py", "datasets/*.py", "study/features.py", "study/banking.py")
 HEADS = (

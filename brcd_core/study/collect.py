@@ -31,6 +31,7 @@ from brcd_core.study import (
     weights,
 )
 from brcd_core.study.outcome import Report
+from brcd_core.study.view_counts_run import ViewCountsRun
 
 COLLECTED, RUNS = "records.jsonl", "runs.csv"
 PARTS = ("kind", "run", "settings", "metrics", "provenance")  # what every record has
@@ -40,7 +41,7 @@ RUNNERS: dict[type, Callable[[Any, Report], Any]] = {  # the function that does 
     runs.WeightsRun: weights.choose_weight,
     runs.StudentRun: student.train_student,
     runs.RedundancyRun: redundancy.analyse,
-    runs.ViewCountsRun: view_counts.count_views,
+    ViewCountsRun: view_counts.count_views,
 }
 
 
@@ -62,7 +63,7 @@ def collect(profile: str) -> list[Record]:
             f"{first}{more}\nRun them with: make study PROFILE={profile}"
         )
     parts = plan.parts(profile)
-    found = tables.in_order(_read(run) | _parts(parts.get(run.folder)) for run in wanted)
+    found = tables.in_order(read(run) | _parts(parts.get(run.folder)) for run in wanted)
     _same_teachers(found)
     found += comparisons.compare(profile)
     folder = _folder(profile)
@@ -90,9 +91,21 @@ def gather(profile: str, report: Report = print) -> list[Record]:
     return collect(profile)
 
 
-def _read(run: Any) -> Record:
-    """The record of a finished run. RecordError if a part is missing, or if its settings are other ones."""
-    record, path = records.read(run.folder), run.folder / records.NAME
+def collected(run: runs.StudyRun) -> list[Record]:
+    """The records of a profile as they were collected. RecordError where that has not been done."""
+    path = run.results / COLLECTED
+    if not path.exists():
+        raise RecordError(f"there is no {path}; run: make study PROFILE={run.profile}")
+    return records.load_all(path)
+
+
+def read(run: Any) -> Record:
+    """The record of a run. RecordError if it is not finished, if a part is missing, or if it was made with other
+    settings or by other code than there are now."""
+    path = run.folder / records.NAME
+    if not records.finished(run.folder):
+        raise RecordError(f"there is no {path}; run: make study PROFILE={run.profile}")
+    record = records.read(run.folder)
     absent = [part for part in PARTS if part not in record] if isinstance(record, dict) else list(PARTS)
     if absent:
         raise RecordError(f"{path} is damaged (no {', '.join(absent)}); delete it and run again")

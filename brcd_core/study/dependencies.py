@@ -6,15 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from brcd_core.study.runs import (
-    ChangedRun,
-    FeatureRun,
-    RedundancyRun,
-    StudentRun,
-    TeacherRun,
-    ViewCountsRun,
-    WeightsRun,
-)
+from brcd_core.study.runs import ChangedRun, FeatureRun, RedundancyRun, StudentRun, TeacherRun, WeightsRun
+from brcd_core.study.view_counts_run import ViewCountsRun
 
 KINDS: dict[type[ChangedRun], str] = {
     FeatureRun: "features", TeacherRun: "teacher", WeightsRun: "weights", StudentRun: "student",
@@ -103,7 +96,7 @@ def diagram(links: Mapping[str, Sequence[str]]) -> Diagram:
 
 def _needs(run: ChangedRun) -> list[ChangedRun]:
     if isinstance(run, ViewCountsRun):
-        choice = next(iter(run.student_runs().values())).weights_run()
+        choice = run.weights_run()
         return [*_features(run, run.teacher, run.student), *([choice] if choice else [])]
     if isinstance(run, StudentRun):
         choice = None if isinstance(run, WeightsRun) else run.weights_run()

@@ -9,16 +9,8 @@ from typing import Any, TypeVar
 
 from brcd_core import profiles
 from brcd_core.profiles import PARTS, Part
-from brcd_core.study.runs import (
-    ChangedRun,
-    FeatureRun,
-    RedundancyRun,
-    StudentRun,
-    StudentsRun,
-    TeacherRun,
-    ViewCountsRun,
-    WeightsRun,
-)
+from brcd_core.study.runs import ChangedRun, FeatureRun, RedundancyRun, StudentRun, StudentsRun, TeacherRun, WeightsRun
+from brcd_core.study.view_counts_run import ViewCountsRun
 
 Run = TypeVar("Run", FeatureRun, TeacherRun, StudentRun, WeightsRun)
 PARAMETERS = {  # a block's list -> the parameter that takes one of it
@@ -64,8 +56,8 @@ def student_groups(profile: str) -> list[StudentsRun]:
 
 def weights(profile: str) -> list[WeightsRun]:
     """The choices of weights that students need, those of the comparison of numbers of views too."""
-    compared = [run for one in view_counts(profile) for run in one.student_runs().values()]
-    return _unique(run for run in (student.weights_run() for student in students(profile) + compared) if run)
+    needing: list[StudentRun | ViewCountsRun] = [*students(profile), *view_counts(profile)]
+    return _unique(choice for run in needing if (choice := run.weights_run()))
 
 
 def redundancy(profile: str) -> list[RedundancyRun]:

@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 import yaml
-from PIL import Image
 
-from brcd_core import profiles, records, tables
+from brcd_core import profiles, tables
 from brcd_core.atomic import write_text
-from brcd_core.plots.gallery import ORDER
+from brcd_core.plots.gallery import captioned
 from brcd_core.profiles import ParameterError
 from brcd_core.records import Record, RecordError
 from brcd_core.study import collect, dependencies, plan, runs
@@ -64,11 +63,7 @@ def report(profile: str) -> Path:
     RecordError where no records have been collected.
     """
     run = runs.StudyRun(profile=profile)
-    path = run.results / collect.COLLECTED
-    if not path.exists():
-        raise RecordError(f"there is no {path}; run: make study PROFILE={profile}")
-    found = records.load_all(path)
-    text = page(profile, run.study.description, found, run.figures, plan.every(profile))
+    text = page(profile, run.study.description, collect.collected(run), run.figures, plan.every(profile))
     write_text(run.results / NAME, text)
     return run.results / NAME
 
@@ -149,18 +144,9 @@ def _table(table: tables.Table) -> dict[str, Any]:
 
 
 def _figures(folder: Path) -> Iterator[Figure]:
-    """The figures of a folder in the gallery's order; those that carry no caption are left out."""
-
-    def place(path: Path) -> tuple[int, str]:
-        begins = (place for place, name in enumerate(ORDER) if f"{path.stem}-".startswith(f"{name}-"))
-        return next(begins, len(ORDER)), path.stem
-
-    for path in sorted(folder.glob("*.png"), key=place):
-        with Image.open(path) as image:
-            told, size = image.info, image.size
-        if "Description" in told:
-            title, caption = str(told["Title"]), str(told["Description"])
-            yield Figure(path.stem, title, caption, *size, _embedded(path.read_bytes(), "image/png"))
+    """The figures of a folder, as the gallery has them."""
+    for path, title, caption, size in captioned(folder):
+        yield Figure(path.stem, title, caption, *size, _embedded(path.read_bytes(), "image/png"))
 
 
 def _by_title(figures: Iterable[Figure]) -> list[tuple[str, list[Figure]]]:

@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from brcd_core import plots, profiles, records, tables
+from brcd_core import plots, profiles, tables
 from brcd_core.profiles import ParameterError
 from brcd_core.records import Record, RecordError
 from brcd_core.study import collect, runs
@@ -55,10 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         profiles.load(given.profile)
         run = runs.StudyRun(profile=given.profile)
-        path = run.results / collect.COLLECTED
-        if not path.exists():
-            raise RecordError(f"there is no {_short(path)}; run: make study PROFILE={given.profile}")
-        found = records.load_all(path)
+        found = collect.collected(run)
     except (RecordError, ParameterError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,14 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from brcd_core import checkpoints, profiles, records
+from brcd_core import checkpoints, profiles
 from brcd_core.atomic import write_text
 from brcd_core.checkpoints import CheckpointError
 from brcd_core.config import cache_dir
 from brcd_core.encoder import printable
 from brcd_core.profiles import ParameterError
 from brcd_core.records import Record, RecordError
-from brcd_core.study import code_version, outcome, plan
+from brcd_core.study import collect, outcome, plan
 from brcd_core.study.runs import StudentRun, StudyRun, TeacherRun
 
 HEADS = "heads"
@@ -68,7 +68,7 @@ def take_away(profile: str, student: str, method: str, seed: int | None = None) 
     for candidates in _by_length(profile, student, method, seed):
         run, record = max(candidates, key=_validation_score)  # the first of equals
         teacher_run = run.teacher_run()
-        teacher_record, learnt_from = _record(teacher_run), record["provenance"]["inputs"]["teacher"]
+        teacher_record, learnt_from = collect.read(teacher_run), record["provenance"]["inputs"]["teacher"]
         if learnt_from != teacher_record["checkpoint"]:
             raise RecordError(f"{run.folder} has learnt from another teacher than there is now; train it again")
         path = run.results / HEADS / f"{student}-{method}-{run.bits}.safetensors"
@@ -109,24 +109,12 @@ def _by_length(profile: str, student: str, method: str, seed: int | None) -> lis
         raise ParameterError(f"profile {profile!r} has no student {student!r} of method {method!r}{of_seed}")
     runs = [run for run in runs if run.teacher == runs[0].teacher]
     lengths = sorted({run.bits for run in runs})
-    return [[(run, _record(run)) for run in runs if run.bits == bits] for bits in lengths]
+    return [[(run, collect.read(run)) for run in runs if run.bits == bits] for bits in lengths]
 
 
 def _validation_score(candidate: tuple[StudentRun, Record]) -> float:
     run, record = candidate
     return run.settings.score()(record["training"]["validation"])
-
-
-def _record(run: TeacherRun) -> Record:
-    """The record of a finished run. RecordError if there is none, or if it is of other settings or code than now."""
-    if not records.finished(run.folder):
-        raise RecordError(f"{run.folder} has no finished run; run it with: make study PROFILE={run.profile}")
-    record = records.read(run.folder)
-    if record["settings"] != run.settings.model_dump(mode="json"):
-        raise RecordError(f"{run.folder} is of other settings than there are now; make study PROFILE={run.profile}")
-    if record.get("code") != code_version.of(run):
-        raise RecordError(f"{run.folder} was made by other code than there is now; make study PROFILE={run.profile}")
-    return record
 
 
 def _keep(path: Path, run: TeacherRun, record: Record, backbone: str, more: Mapping[str, Any] | None = None) -> Path:

@@ -9,9 +9,10 @@ from brcd_core.records import Record
 from brcd_core.study import code_version
 from brcd_core.study.features import load_inputs
 from brcd_core.study.outcome import Report, one_at_a_time
-from brcd_core.study.runs import StudentRun, ViewCountsRun
+from brcd_core.study.runs import StudentRun
 from brcd_core.study.student import student
 from brcd_core.study.teacher import teacher
+from brcd_core.study.view_counts_run import ViewCountsRun
 
 
 def count_views(run: ViewCountsRun, report: Report = print) -> Record:
@@ -24,8 +25,7 @@ def count_views(run: ViewCountsRun, report: Report = print) -> Record:
         started = time.perf_counter()
         records.forget(run.folder)
         inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
-        students = run.student_runs()
-        choice = next(iter(students.values())).weights_run()
+        choice = run.weights_run()
         measure = "map" if inputs.labelled else "agreement"
         record = {
             "kind": "view_counts",
@@ -34,7 +34,7 @@ def count_views(run: ViewCountsRun, report: Report = print) -> Record:
             "code": code_version.of(run),
             "measure": measure,
             "weight_views": choice.settings.views.model_dump(mode="json") if choice else None,
-            "rows": [_row(views, one, measure, report) for (views, _), one in students.items()],
+            "rows": [_row(views, one, measure, report) for (views, _), one in run.student_runs().items()],
             "metrics": {},
             "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
         }
