@@ -59,7 +59,7 @@ test-weights: setup ## the tests that need real weights, fetched first
 bench: setup ## the speed of every part against the usual way, into results/benchmarks (6 minutes, on a quiet machine)
 	@for topic in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$topic || exit 1; done
 
-BENCHMARKS = retrieval student_run losses extraction latency
+BENCHMARKS = retrieval student_run losses extraction latency folder_search
 
 lab: setup ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks

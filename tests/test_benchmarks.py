@@ -21,6 +21,7 @@ TABLES = {
     "losses": ("losses", "head_training"),
     "extraction": ("extraction",),
     "latency": ("search", "latency"),
+    "folder_search": ("folder_indexing", "folder_queries"),
 }
 
 
