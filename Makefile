@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --keep-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint test-weights bench lab graph tables report docs lock clean
+.PHONY: help setup study test lint test-weights bench lab graph tables report reproduced scale docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -69,6 +69,12 @@ tables: setup ## build the tables and figures of PROFILE again from its collecte
 
 report: setup ## PROFILE as one page to send: tables, figures, runs and records (results/PROFILE/report.html)
 	@$(BIN)/python -m brcd_core.study.report $(PROFILE)
+
+reproduced: setup ## compare a finished PROFILE with its committed records: equal, within the spread over seeds, or not
+	@$(BIN)/python -m brcd_core.study.reproduced $(PROFILE)
+
+scale: setup ## what a million and a hundred million images cost, by what was measured (results/scale)
+	@$(BIN)/python -m brcd_core.study.scale
 
 docs: setup ## the documentation of every module, from its docstrings (build/docs/index.html)
 	$(BIN)/pdoc brcd_core --output-directory build/docs
