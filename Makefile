@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --keep-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint test-weights bench lab graph tables report reproduced scale docs lock clean
+.PHONY: help setup study test lint test-weights test-slurm bench lab graph tables report reproduced scale docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,6 +55,10 @@ test-weights: setup ## the tests that need real weights, fetched first
 	$(BIN)/python -m brcd_core.backbones.known_answers fetch dinov2_vits14 mobilenet_v2 resnet18 efficientnet_lite0 \
 		efficientnet_b3 clip_vit_b16_dequantised
 	$(BIN)/pytest -m weights
+
+test-slurm: setup ## the smoke study as jobs of a Slurm cluster of one node, which it starts (root, Debian)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r workflow/slurm/requirements.txt
+	CORES=$(CORES) $(BIN)/pytest -s tests/slurm/study_on_slurm.py
 
 bench: setup ## the speed of every part against the usual way, into results/benchmarks (6 minutes, on a quiet machine)
 	@for topic in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$topic || exit 1; done
