@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --keep-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint test-weights test-slurm bench lab graph tables report reproduced scale docs lock clean
+.PHONY: help setup study test lint test-weights test-slurm test-fuzz audit licences bench lab graph tables report reproduced scale docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -59,6 +59,18 @@ test-weights: setup ## the tests that need real weights, fetched first
 test-slurm: setup ## the smoke study as jobs of a Slurm cluster of one node, which it starts (root, Debian)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r workflow/slurm/requirements.txt
 	CORES=$(CORES) $(BIN)/pytest -s tests/slurm/study_on_slurm.py
+
+test-fuzz: setup ## a thousand damaged and hostile files, given to all that reads files (minutes, 4 GB of memory)
+	$(TEST) $(BIN)/pytest -s tests/fuzz/files.py tests/fuzz/images.py
+
+audit: setup ## the known vulnerabilities of the locked packages, by pip-audit (needs the package index's list of them)
+	@mkdir -p build
+	@$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		-r requirements.lock 2>&1 | tee build/audit.txt || { grep -q '^Found' build/audit.txt \
+		|| echo "Nothing was audited: the list of known vulnerabilities cannot be reached from here."; exit 1; }
+
+licences: setup ## the licences of the installed packages, to compare with LICENCES.md
+	@$(BIN)/uv tool run --from pip-licenses==5.5.5 pip-licenses --python $(BIN)/python --from mixed --with-system --format markdown
 
 bench: setup ## the speed of every part against the usual way, into results/benchmarks (6 minutes, on a quiet machine)
 	@for topic in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$topic || exit 1; done

@@ -260,7 +260,7 @@ def test_an_index_that_is_damaged(photos: Path, head: Path, tmp_path: Path, caps
     whole = codes.read_bytes()
     codes.write_bytes(b"no index of faiss" * 9)
     (out / index.NAMES).write_text(json.dumps(about | {"sha256": hashlib.sha256(codes.read_bytes()).hexdigest()}))
-    assert f"the index in {out} is damaged (Error in " in said()  # what faiss says
+    assert f"the index in {out} is damaged (Error in " in said()
     codes.write_bytes(whole)
     (out / index.NAMES).write_text(json.dumps(about))
     longer = tiny_heads.save_head(tmp_path / "longer.safetensors", bits=24)

@@ -24,7 +24,7 @@ def read_torch(path: Path) -> State:
     """A state dict saved by torch.save. WeightsError if it holds anything else than tensors by name."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file can raise almost anything
         raise WeightsError(f"{path} is not a file of tensors: {error}") from error
     return _tensors(path, loaded)
 
@@ -37,7 +37,7 @@ def read_pickle(path: Path) -> State:
     try:
         with open(path, "rb") as file:
             loaded = _TensorUnpickler(file).load()
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:
         raise WeightsError(f"{path} is not a pickle of tensors alone: {error}") from error
     return _tensors(path, loaded)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 SIDE = 256  # pixels of a decoded image's side; a clean view keeps 224 of them
 DECODING = 1  # Raise it when a change here changes pixels: it is part of every fingerprint.
 REFUSED_FORMATS = {"EPS", "PS"}  # Pillow would run Ghostscript for them
+LARGEST_FILE = 500_000_000  # bytes; Pillow reads the whole of a WebP or AVIF file, twice
+LARGE_FILE, LARGE = 30_000_000, 16_000_000  # bytes, pixels: of larger ones a single image is decoded at a time
+
+_one_large = threading.RLock()  # so that memory does not grow with the cores
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -70,14 +75,18 @@ def decode(path: Path, upright: bool = False) -> np.ndarray:
     """One image file as uint8 (256, 256, 3): its shorter side resized to 256, then the central square.
 
     The first frame of several; transparency on white; 16-bit grey as its upper 8 bits. Raises
-    FileNotFoundError; ImageError: no image, damaged, too many pixels (Pillow's limit), or not to be opened.
+    FileNotFoundError; ImageError: no image, damaged, too many pixels (Pillow's limit) or bytes, or not to be opened.
     """
     try:
-        with Image.open(path, formats=_formats()) as image:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise ImageError(path, f"its {size:,} bytes are more than {LARGEST_FILE:,}")
+        with _alone(size > LARGE_FILE), Image.open(path, formats=_formats()) as image:
             width, height = image.size
             if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
                 raise ImageError(path, f"{width}x{height} pixels are more than Pillow's limit")
-            return square(image, upright)
+            with _alone(width * height > LARGE):
+                return square(image, upright)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there; put it back, or take it off the list") from None
     except ImageError:
@@ -108,6 +117,10 @@ def in_threads(work: Callable[[One], Other], things: Sequence[One]) -> Iterable[
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _alone(large: bool) -> Any:
+    return _one_large if large else nullcontext()
 
 
 @cache

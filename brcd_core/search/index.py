@@ -1,7 +1,7 @@
 """An index on disk: a folder's codes as a binary index of faiss, and a JSON file with the images' names.
 
 The JSON file names the file of codes and is replaced last, so that an index is whole, or still the one before. One
-process writes at a time. An index is not for untrusted sources: faiss does not check what it reads.
+process writes at a time. What is read is checked here, because faiss does not check it: an index may be anyone's.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from brcd_core.datasets import ImageError, image_folder
 from brcd_core.datasets.image_files import decode, in_threads
 from brcd_core.encoder import Encoder
 from brcd_core.fetching import lock
-from brcd_core.search.pairs import Origin, origin_of
+from brcd_core.search.pairs import Origin, check_origin, origin_of
 
 NAMES = "index.json"
+HEADER = struct.Struct("<4siiqBiQ")  # of a flat index of faiss: its kind, bits, bytes a code, codes, two more, bytes
 
 
 class BrokenIndexError(RuntimeError):
@@ -119,7 +121,7 @@ def write(index: Index, out: Path) -> None:
 
 
 def read(out: Path) -> Index:
-    """The index in a folder that you trust. BrokenIndexError if there is none, or if it is damaged."""
+    """The index in a folder. BrokenIndexError if there is none, or if it is damaged."""
     if not (out / NAMES).exists():
         raise BrokenIndexError(f"there is no index in {out}; make one: python -m brcd_core.search index --help")
     try:
@@ -127,7 +129,7 @@ def read(out: Path) -> Index:
             return _opened(out)
         except FileNotFoundError:  # replaced by another process, between the two files
             return _opened(out)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # RuntimeError: faiss
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BrokenIndexError(f"the index in {out} is damaged ({error}); make it again") from error
 
 
@@ -144,27 +146,42 @@ def octets(packed: NDArray[np.uint64], bits: int) -> NDArray[np.uint8]:
 
 
 def _opened(out: Path) -> Index:
-    import faiss
-
     about = json.loads((out / NAMES).read_text(encoding="utf-8"))
     content = (out / _own_name(about["codes"])).read_bytes()
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise ValueError("its codes are not those that were written")
-    codes = faiss.deserialize_index_binary(np.frombuffer(content, np.uint8))
+    codes, names = _flat(content), about["names"]
     origin = Origin(**about["head"])
-    if codes.ntotal != len(about["names"]):
-        raise ValueError(f"it has {codes.ntotal} codes and {len(about['names'])} names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its names are no list of texts")
+    if codes.ntotal != len(names):
+        raise ValueError(f"it has {codes.ntotal} codes and {len(names)} names")
     if codes.d != origin.bits:
         raise ValueError(f"its codes have {codes.d} bits, those of its head {origin.bits}")
-    origin.words()  # KeyError where it says not what it is
-    return Index(Path(about["folder"]), about["names"], about["skipped"], codes, origin, Path(about["query_head"]))
+    check_origin(origin)
+    return Index(Path(about["folder"]), names, about["skipped"], codes, origin, Path(about["query_head"]))
+
+
+def _flat(content: bytes) -> Any:
+    """The faiss.IndexBinaryFlat that was serialised as these bytes. ValueError where they are anything else."""
+    import faiss
+
+    try:
+        kind, bits, width, count, _, _, size = HEADER.unpack_from(content)
+    except struct.error:
+        kind = b""
+    if kind != b"IBxF" or not bits == 8 * width > 0 or not count * width == size == len(content) - HEADER.size:
+        raise ValueError("Error in its codes: they are no flat index of faiss")
+    codes = faiss.IndexBinaryFlat(bits)
+    codes.add(np.frombuffer(content, np.uint8, offset=HEADER.size).reshape(count, width))
+    return codes
 
 
 def _codes_of(out: Path) -> Path | None:
     """The file of codes that an index names. None where there is no index that names one."""
     try:
         return out / _own_name(json.loads((out / NAMES).read_text(encoding="utf-8"))["codes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -38,14 +38,22 @@ def origin_of(encoder: Encoder) -> Origin:
 
 
 def read_origin(path: Path) -> Origin:
-    """Which head a file holds, without its backbone. CheckpointError if it is damaged or says not what it is."""
+    """Which head a file holds, without its backbone. CheckpointError if it is damaged, or says not what it is of."""
     head, about = checkpoints.load_head(path)
     origin = Origin(checkpoints.checksum(head), bits_of(head), about)
     try:
-        origin.words()
-    except (KeyError, TypeError) as error:
+        check_origin(origin)
+    except (KeyError, TypeError, ValueError) as error:
         raise checkpoints.CheckpointError(f"{path} does not say what it is of ({error!r}); train it again") from error
     return origin
+
+
+def check_origin(origin: Origin) -> None:
+    """KeyError or TypeError where a head says not what it is of; ValueError where its codes cannot be searched."""
+    origin.words()
+    origin.about["settings"]["data"]
+    if origin.bits % 8:
+        raise ValueError(f"a code has a multiple of 8 bits, not {origin.bits}")
 
 
 def check_pair(query: Origin, database: Origin) -> None:
