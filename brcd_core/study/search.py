@@ -9,12 +9,19 @@ import numpy as np
 import pandas as pd
 
 from brcd_core.codes import nearest, pack
+from brcd_core.datasets import Dataset
 from brcd_core.records import Record
 from brcd_core.study.features import Inputs, load_inputs
 from brcd_core.study.outcome import Report
 from brcd_core.study.runs import SearchRun, StudentRun
 from brcd_core.study.student import student
 from brcd_core.study.teacher import teacher
+
+WAYS = {  # of searching -> who encodes the query, and who the database
+    "teacher": ("teacher", "teacher"),
+    "SSHP": ("student", "student"),
+    "ASHP": ("student", "teacher"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,7 @@ class Found:
                 for name, hits in self.hits.items()
             }
         )
-        labels = self.inputs.labels["query"][self.queries]
-        table.insert(0, "query", [self._names(row) for row in labels])
+        table.insert(0, "query", self._names())
         return table
 
     def panel(self) -> dict[str, Any]:
@@ -59,15 +65,15 @@ class Found:
         return {
             "bits": self.bits,
             "queries": pixels[ids["query"][self.queries]],
-            "names": [self._names(row) for row in self.inputs.labels["query"][self.queries]],
+            "names": self._names(),
             "strips": {
                 name: (pixels[ids["database"][hits.positions]], hits.distances, hits.right)
                 for name, hits in self.hits.items()
             },
         }
 
-    def _names(self, labels: np.ndarray) -> str:
-        return ", ".join(name for name, on in zip(self.inputs.dataset.classes, labels, strict=True) if on)
+    def _names(self) -> list[str]:
+        return [class_names(self.inputs.dataset, row) for row in self.inputs.labels["query"][self.queries]]
 
 
 def search(run: SearchRun, report: Report = print) -> Found:
@@ -79,16 +85,38 @@ def search(run: SearchRun, report: Report = print) -> Found:
     }
     chosen = np.random.default_rng(run.seed).choice(len(inputs.ids["query"]), run.queries, replace=False)
     codes = {role: inputs.codes(head, role, "query", "database") for role, head in heads.items()}
-    ways = {"teacher": ("teacher", "teacher"), "SSHP": ("student", "student"), "ASHP": ("student", "teacher")}
+    wanted, offered = inputs.labels["query"][chosen], inputs.labels["database"]
     return Found(
         inputs,
         chosen,
         {
-            name: _hits(inputs, chosen, codes[asks][0][chosen], codes[answers][1], run.shown)
-            for name, (asks, answers) in ways.items()
+            name: hits_of(pack(codes[asks][0][chosen]), pack(codes[answers][1]), run.shown, wanted, offered)
+            for name, (asks, answers) in WAYS.items()
         },
         run.bits,
     )
+
+
+def hits_of(
+    query: np.ndarray,
+    database: np.ndarray,
+    shown: int,
+    wanted: np.ndarray | None = None,
+    offered: np.ndarray | None = None,
+) -> Hits:
+    """The first `shown` of N database images for Q queries, by packed codes (Q, words), (N, words); ties by position.
+
+    wanted, offered: labels bool (Q, L), (N, L), if there are any; right is a hit that shares one.
+    """
+    positions, distances = nearest(query, database, shown)
+    if wanted is None or offered is None or not offered.shape[1]:
+        return Hits(positions, distances, None)
+    return Hits(positions, distances, (wanted[:, None] & offered[positions]).any(2))
+
+
+def class_names(dataset: Dataset, labels: np.ndarray) -> str:
+    """The classes of an image, by its labels (L,), in words."""
+    return ", ".join(name for name, on in zip(dataset.classes, labels, strict=True) if on)
 
 
 CodeMap = tuple[np.ndarray, np.ndarray]  # coordinates (N, 2), and the number of each image's class (N,)
@@ -130,11 +158,3 @@ def _alone(run: SearchRun) -> list[StudentRun]:
     names = [name for name in used if run.study.resolve(name).distillation.name == "none"][:1]
     return [run.student_run().model_copy(update={"method": name}) for name in names]
 
-
-def _hits(inputs: Inputs, chosen: np.ndarray, query: np.ndarray, database: np.ndarray, shown: int) -> Hits:
-    positions, distances = nearest(pack(query), pack(database), shown)
-    if not inputs.labelled:
-        return Hits(positions, distances, None)
-    labels = inputs.labels
-    right = (labels["query"][chosen][:, None] & labels["database"][positions]).any(2)
-    return Hits(positions, distances, right)
