@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --keep-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint test-weights test-slurm test-fuzz audit licences bench lab graph tables report reproduced scale docs lock clean
+.PHONY: help setup study test lint test-weights test-slurm test-faults test-fuzz test-mutants audit licences bench lab graph tables report reproduced scale docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -60,8 +60,15 @@ test-slurm: setup ## the smoke study as jobs of a Slurm cluster of one node, whi
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r workflow/slurm/requirements.txt
 	CORES=$(CORES) $(BIN)/pytest -s tests/slurm/study_on_slurm.py
 
+test-faults: setup ## kills in every stage, full disks, flipped bytes, two at once (20 minutes; the full disk needs root)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -s tests/faults
+
 test-fuzz: setup ## a thousand damaged and hostile files, given to all that reads files (minutes, 4 GB of memory)
 	$(TEST) $(BIN)/pytest -s tests/fuzz/files.py tests/fuzz/images.py
+
+test-mutants: setup ## do the tests notice changed code? retrieval, codes, bits, losses (17 minutes; SAMPLE=990 for fewer)
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv run --active --no-project --with mutmut==3.8.1 \
+		python tests/mutants/run.py $(if $(SAMPLE),--sample $(SAMPLE))
 
 audit: setup ## the known vulnerabilities of the locked packages, by pip-audit (needs the package index's list of them)
 	@mkdir -p build

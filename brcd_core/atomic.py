@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a full disk, or a used-up quota
 
 
 @contextmanager
@@ -25,11 +28,16 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(part, path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in NO_SPACE or _cut_short(error):
             raise OSError(errno.ENOSPC, f"no space left to write {path}; free some and run again") from error
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _cut_short(error: OSError) -> bool:
+    """Whether numpy could not write all of an array, which it says without the number of the error."""
+    return error.errno is None and bool(re.search(r"\d+ requested and \d+ written", str(error)))
 
 
 def write_text(path: Path, text: str) -> None:

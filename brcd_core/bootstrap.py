@@ -42,9 +42,9 @@ def paired(differences: ArrayLike, seed: int, confidence: float = 0.95, resample
     array([False,  True])
     """
     table = np.asarray(differences, dtype=np.float64)
-    columns = table.reshape(len(table), -1)
-    if len(columns) < 2 or not columns.size or not np.isfinite(columns).all():
+    if not table.ndim or len(table) < 2 or not table.size or not np.isfinite(table).all():
         raise ValueError(f"need finite differences of at least two queries, got an array of shape {table.shape}")
+    columns = table.reshape(len(table), -1)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
     mean = columns.mean(axis=0)

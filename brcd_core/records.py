@@ -1,4 +1,7 @@
-"""One record a run: what was run, on what, with what result. Written last and atomically."""
+"""One record a run: what was run, on what, with what result. Written last and atomically.
+
+A record on disk carries the SHA-256 of the rest of it, so that a changed digit is found; one of before has none.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brcd_core.atomic import write_text
-from brcd_core.config import repository
+from brcd_core.config import fingerprint, repository
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pandas", "papermill", "snakemake")
 NAME = "record.json"
+CHECKSUM = "sha256"  # the entry of a record on disk
 
 
 class RecordError(RuntimeError):
@@ -95,7 +99,7 @@ def plain(value: Any) -> Any:
 def write(folder: Path, record: Record) -> Path:
     """Write a run's record into its folder. Its presence says that the run is finished."""
     path = folder / NAME
-    write_text(path, json.dumps(plain(record), indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps(_sealed(plain(record)), indent=1, sort_keys=True) + "\n")
     return path
 
 
@@ -103,8 +107,8 @@ def read(folder: Path) -> Record:
     """A run's record. RecordError if it is not whole."""
     path = folder / NAME
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return _opened(path.read_bytes())
+    except ValueError as error:
         raise RecordError(f"{path} is damaged ({error}); delete it and run again") from error
 
 
@@ -120,15 +124,29 @@ def finished(folder: Path) -> bool:
 
 def save_all(path: Path, records: Iterable[Record]) -> None:
     """All records of a profile in one file, one JSON line each."""
-    write_text(path, "".join(json.dumps(record, sort_keys=True) + "\n" for record in records))
+    lines = (json.dumps(_sealed(json.loads(json.dumps(record))), sort_keys=True) for record in records)
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def load_all(path: Path) -> list[Record]:
     """The records of a file that `save_all` wrote. RecordError naming the line that is damaged."""
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            records.append(_opened(line))
+        except ValueError as error:
             raise RecordError(f"{path}, line {number} is damaged ({error}); collect the records again") from error
     return records
+
+
+def _sealed(record: Record) -> Record:
+    """A record as it goes to disk."""
+    return record | {CHECKSUM: fingerprint(record)}
+
+
+def _opened(content: bytes) -> Record:
+    """A record as it was before it went to disk. ValueError if it is not that."""
+    record: Record = json.loads(content.decode("utf-8"))
+    if isinstance(record, dict) and CHECKSUM in record and record.pop(CHECKSUM) != fingerprint(record):
+        raise ValueError("it is not what was written")
+    return record

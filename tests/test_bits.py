@@ -70,9 +70,23 @@ def test_assign_is_the_nearest_centre() -> None:
 def test_cluster_refuses_a_number_it_cannot_make(clusters: int) -> None:
     codes = np.ones((10, 8))
     codes[::2] = -1  # ten codes, two distinct
-    with pytest.raises(ValueError, match=f"cannot make {clusters} clusters of 10 codes, 2 of them distinct"):
+    message = (
+        f"cannot make {clusters} clusters of 10 codes, 2 of them distinct; "
+        "ask for fewer clusters, or check that the codes have not collapsed"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
         bits.cluster(codes, clusters, seed=0)
     assert sorted(np.bincount(bits.cluster(codes, 2, seed=0).assignment)) == [5, 5]
+    assert not bits.cluster(codes, 1, seed=0).assignment.any()
+
+
+def test_k_means_starts_thirty_times_as_in_the_published_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, k_means = [], bits._k_means
+    monkeypatch.setattr(bits, "_k_means", lambda *given: asked.append(given[3]) or k_means(*given[:3], 1))
+    codes, _ = planted(30, 8, 3, seed=0)
+    bits.cluster(codes, 2, seed=0)
+    bits.cluster_scan(codes, [2], None, seed=0)
+    assert asked == [30, 30]
 
 
 def test_cluster_scan_finds_the_planted_number() -> None:
@@ -91,8 +105,12 @@ def test_cluster_scan_finds_the_planted_number() -> None:
     part = bits.cluster_scan(codes, [4], labels, seed=0, n_init=4, sample=60)["silhouette"][0]
     assert part == pytest.approx(row["silhouette"], abs=0.05)
     assert part != row["silhouette"]
-    for number in (1, 500):
-        with pytest.raises(ValueError, match=f"{number} clusters"):
+    again = bits.cluster_scan(codes, [4], None, seed=0, n_init=4, sample=60)
+    assert again["silhouette"][0] == part and again["purity"][0] is None
+    distinct = len(np.unique(codes, axis=0))
+    for number in (1, distinct, 500):
+        message = f"{number} clusters: need 2 or more, fewer than the {distinct} distinct codes"
+        with pytest.raises(ValueError, match=f"^{message}$"):
             bits.cluster_scan(codes, [number], labels, seed=0)
 
 
@@ -128,10 +146,10 @@ def test_bit_means_against_a_loop(clusters: int) -> None:
     assert_allclose(bits.bit_means(codes, assignment, clusters), slow, atol=1e-15)
     with pytest.raises(ValueError, match=rf"clusters \[{clusters}\] have no member"):
         bits.bit_means(codes, assignment, clusters + 1)
-    with pytest.raises(ValueError, match="assignment must be"):
-        bits.bit_means(codes, assignment[:-1], clusters)
-    with pytest.raises(ValueError, match="assignment must be"):
-        bits.bit_means(codes, assignment + 1, clusters)
+    message = rf"^assignment must be \(30,\), one a code, with values 0 to {clusters - 1}$"
+    for wrong in (assignment[:-1], assignment + 1, assignment - 1):
+        with pytest.raises(ValueError, match=message):
+            bits.bit_means(codes, wrong, clusters)
 
 
 def test_bit_mask_against_a_loop_and_its_complement() -> None:

@@ -217,7 +217,8 @@ def test_assignment_is_the_nearest_centre():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValidationError, match="individual and structural are both off"):
+    message = "brcd: individual and structural are both off; turn one on or use method 'none' "
+    with pytest.raises(ValidationError, match=message):
         brcd.Settings(individual=False, structural=False)
     with pytest.raises(ValidationError, match="alpha"):
         brcd.Settings(alpha=1.5)

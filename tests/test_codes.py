@@ -57,13 +57,16 @@ def test_pack_bit_layout() -> None:
     ],
 )
 def test_pack_refuses(codes: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^codes .*{message}"):
         pack(codes)
 
 
 def test_unpack_refuses_other_length() -> None:
     with pytest.raises(ValueError, match="65 bits"):
         unpack(np.zeros((2, 1), np.uint64), 65)
+    with pytest.raises(ValueError, match=r"^8 bits do not fit packed codes of shape \(1,\): need 64 bits a word$"):
+        unpack(np.ones(1, np.uint64), 8)
+    assert unpack(np.array([[1], [0]], np.uint64), 1).tolist() == [[1], [-1]]
 
 
 @pytest.mark.parametrize(("bits", "k"), [(16, 1), (16, 60), (64, 50), (128, 200), (264, 1000)])
@@ -72,6 +75,7 @@ def test_nearest_is_a_stable_argsort(bits: int, k: int) -> None:
     database[0] = np.where(query[0] >= 0, -1, 1)  # as far as can be: more than a byte holds at 264 bits
     packed = pack(query), pack(database)
     indices, distances = nearest(*packed, k)
+    assert (indices.dtype, distances.dtype) == (np.int64, np.int32)
     for q in range(7):
         slow = np.array([slow_distance(query[q], item) for item in database])
         order = np.argsort(slow, kind="stable")[:k]

@@ -90,6 +90,17 @@ def test_a_damaged_record_is_named(finished, damage):
         collect.collect("smoke")
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_damaged_scores_of_queries_are_named(finished, damage, capsys):
+    path = next(run for run in finished if type(run) is runs.StudentRun).folder / QUERIES
+    whole = path.read_bytes()
+    broken = {"flipped": whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], "cut": whole[:-30]}
+    path.unlink() if damage == "gone" else path.write_bytes(broken[damage])
+    assert collect.main(["smoke"]) == 1
+    told = capsys.readouterr().err
+    assert f"{path} is missing or damaged" in told and f"delete {path.parent} and run again" in told
+
+
 def test_a_record_of_other_settings_is_refused(finished):
     record = records.read(finished[2].folder)
     record["settings"]["evaluation"]["k"] += 1

@@ -281,6 +281,9 @@ def test_released_negatives_share_no_true_label(method):
     negatives = contrast.negatives(images)
     for anchor, expected in enumerate([{2, 3, 4}, {3, 4}, {0, 3, 4}, {0, 1, 2, 4}, {0, 1, 2, 3}]):
         assert set(negatives[images == anchor].flatten().tolist()) == expected
+    twice = labels[:, [0, 0, 1, 2]]  # a label that always comes with another changes nothing
+    again = method.prepare(knowledge_of(5, twice), chosen).negatives(images)
+    assert torch.equal(again, method.prepare(knowledge_of(5, labels), chosen).negatives(images))
     # The same labels change nothing where the setting is off.
     free = method.prepare(knowledge_of(5, labels), method.Settings()).negatives(images)
     assert set(free[images == 1].flatten().tolist()) == {0, 2, 3, 4}
@@ -289,7 +292,8 @@ def test_released_negatives_share_no_true_label(method):
 @pytest.mark.parametrize("method", [crd, packd], ids=["crd", "packd"])
 def test_negatives_that_cannot_be_drawn_are_refused(method):
     chosen = method.Settings(released={"true_label_negatives": True})
-    with pytest.raises(ValueError, match="needs the labels"):
+    message = "true_label_negatives needs the labels of the training images; turn it off or give labels"
+    with pytest.raises(ValueError, match=f"^{message}$"):
         method.prepare(knowledge_of(5), chosen)
     crowded = torch.tensor([[1, 0], [1, 1], [0, 1]]).bool()
     with pytest.raises(ValueError, match=r"labels \[0, 1\] shares one with every"):
@@ -375,8 +379,15 @@ def test_relations_without_a_direction_are_neutral():
     assert found[0, 0, 2] == 0  # a candidate that is the anchor
     found.sum().backward()
     assert embedded.grad.isfinite().all() and embedded.grad[0].any()
-    with pytest.raises(ValueError, match="two images"):
+    with pytest.raises(ValueError, match=r"^crcd: a relation needs two images in the batch$"):
         crcd.draw_anchors(1, 4, torch.Generator())
+
+
+@pytest.mark.parametrize("length", [0.0, 0.0099, 0.0101, 0.03, 0.14, 1.0, 2.0])
+def test_differences_have_a_direction_from_a_hundredth_on(length):
+    cosine = torch.tensor(1 - length**2 / 2, dtype=torch.float64)
+    expected = 1 / length if length > 0.01 else 0.0
+    assert crcd._inverse_length(cosine).item() == pytest.approx(expected, rel=1e-6)
 
 
 def slow_sskd(student, teacher, student_turned, teacher_turned, temperature, keep_wrong):
@@ -436,6 +447,17 @@ def test_sskd_leaves_out_the_rows_that_the_teacher_gets_most_wrong():
     assert sskd.kept_rows(similarity, 1.0).all()
 
 
+def test_sskd_may_keep_a_single_row():
+    student, _, student_turned, _ = sskd_codes(2, 4, 1)
+    teacher = torch.tensor([[1.0], [-1.0]], dtype=torch.float64).repeat(1, 4)
+    turned = teacher.flip(0).repeat(3, 1)  # each like the other image, but for the first
+    turned[0] = teacher[0]
+    batch = as_batch(torch.arange(2), student, student, teacher, teacher, student_turned, turned)
+    expected = slow_sskd(*(x.tolist() for x in (student, teacher, student_turned, turned)), 0.5, 0.0)
+    found = sskd.loss(batch, None, sskd.Settings(keep_wrong=0.0)).item()
+    assert found == pytest.approx(10 * expected) and found > 0
+
+
 def test_sskd_is_zero_for_a_student_like_the_teacher_and_pulls_others():
     student, teacher, student_turned, teacher_turned = sskd_codes(6, 16, 2)
     like = as_batch(torch.arange(6), teacher, teacher, teacher, teacher, teacher_turned, teacher_turned)
@@ -451,7 +473,8 @@ def test_sskd_asks_for_turned_views():
     student, teacher, turned, _ = sskd_codes(4, 8, 0)
     assert sskd.ROTATED
     for rotated in ((None, None), (turned, None), (None, turned)):
-        with pytest.raises(ValueError, match="student_rotated"):
+        message = "sskd needs turned views: give the batch student_rotated and teacher_rotated"
+        with pytest.raises(ValueError, match=f"^{message}$"):
             sskd.loss(as_batch(torch.arange(4), student, student, teacher, teacher, *rotated), None, sskd.Settings())
 
 

@@ -210,6 +210,7 @@ def test_a_saved_figure_carries_its_caption_and_the_gallery_shows_it(tmp_path):
     codes = plots.code_map({"brcd": (RANDOM.normal(size=(9, 2)), np.arange(9) % 2)}, ["a", "b"], "Protocol: Y.")
     plots.save(codes, folder, "tsne-resnet18-64")
     Image.new("RGB", (2, 2)).save(folder / "stray.png")
+    (folder / ".main.4242.part.png").write_bytes(b"what a killed process left")
     written = plots.write_figures(small, folder)
     page = written[-1].read_text()
     assert written[-1] == folder / "README.md"

@@ -48,6 +48,21 @@ def test_collected_records_round_trip_and_name_a_damaged_line(tmp_path):
         records.load_all(path)
 
 
+def test_a_changed_value_is_found_though_it_is_json_still(tmp_path):
+    """One digit that is another, in a file that can be read; records of before carry no checksum."""
+    record = {"metrics": {"map": 0.625}, "run": {"seed": 0}}
+    path = records.write(tmp_path, record)
+    records.save_all(tmp_path / "records.jsonl", [{}, record])
+    for one in (path, tmp_path / "records.jsonl"):
+        one.write_text(one.read_text().replace("0.625", "0.125"))
+    with pytest.raises(RecordError, match=r"record\.json is damaged \(it is not what was written\); delete it"):
+        records.read(tmp_path)
+    with pytest.raises(RecordError, match="line 2 is damaged"):
+        records.load_all(tmp_path / "records.jsonl")
+    path.write_text(json.dumps(record))
+    assert records.read(tmp_path) == record
+
+
 def test_provenance_says_what_git_says():
     found = records.provenance(torch.device("cpu"), 1.234, {"data": "abc"})
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository(), capture_output=True, text=True)
@@ -74,6 +89,16 @@ def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"no space left to write .*record\.json; free some and run again"):
         records.write(tmp_path, {"a": 1})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_that_was_cut_short_is_a_full_disk_too(tmp_path):
+    """numpy.save says so in words of its own, without an error number."""
+    path = tmp_path / "a.npy"
+    with pytest.raises(OSError, match=r"no space left to write .*a\.npy; free some") as caught, atomic.replacing(path):
+        raise OSError("1000000 requested and 204672 written")
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match=r"^another$"), atomic.replacing(path):
+        raise OSError("another")
 
 
 def test_fingerprints_do_not_depend_on_the_order_of_keys():

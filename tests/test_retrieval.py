@@ -159,6 +159,19 @@ def test_average_precision_of_large_groups(k: int) -> None:
     assert_allclose(fast, slow, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("size", "good", "k"), [(5000, 1500, 2000), (4000, 2000, 2000), (3000, 1, 2999), (9, 4, 5)])
+def test_a_cut_inside_one_great_tie_is_the_mean_over_the_hypergeometric_law(size: int, good: int, k: int) -> None:
+    """Given x relevant among the first k in any order, AP is (H + (x - 1) / (k - 1) (k - H)) / k, H = 1 + ... + 1/k."""
+    from scipy.stats import hypergeom
+
+    harmonic = sum(1 / place for place in range(1, k + 1))
+    x = np.arange(1, min(good, k) + 1)
+    value = (harmonic + (x - 1) / (k - 1) * (k - harmonic)) / k
+    expected = (hypergeom(size, good, k).pmf(x) * value).sum()
+    found = retrieval.average_precision(retrieval.Counts(np.array([[size]]), np.array([[good]])), k)
+    assert_allclose(found, [expected], rtol=1e-9)
+
+
 def large_ap(items: list[int], relevant: list[int], k: int) -> float:
     gains: list[float] = []
     before = found = 0
@@ -211,6 +224,16 @@ def test_queries_are_independent_of_their_neighbours_and_order() -> None:
     for q in (0, 150, 299):
         alone = retrieval.counts(query[[q]], database, wanted[[q]], offered)
         assert_allclose(retrieval.average_precision(alone, 900), values[[q]], rtol=0, atol=1e-12)
+
+
+def test_items_at_every_distance_up_to_the_code_length_count() -> None:
+    database = np.where(np.arange(8) < np.arange(9)[:, None], -1.0, 1.0)  # distances 0 to 8
+    table = retrieval.counts(np.ones((1, 8)), database, np.ones((1, 1)), np.ones((9, 1)))
+    for k in (1, 8, 9, 99):
+        assert retrieval.average_precision(table, k) == pytest.approx([1.0])
+    some = retrieval.Counts(table.items, table.relevant * (np.arange(9) % 4 == 0))
+    assert retrieval.average_precision(some, 9) == pytest.approx([(1 + 2 / 5 + 3 / 9) / 3])
+    assert retrieval.lookup_precision(some) == retrieval.lookup_precision(some, radius=2) == (1 / 3, 0.0)
 
 
 def test_extreme_rankings() -> None:
@@ -333,5 +356,5 @@ def test_unusable_cuts_and_radii_are_named() -> None:
         retrieval.average_precision(table, 0)
     with pytest.raises(ValueError, match="k must be at least 1"):
         retrieval.precision_at(table, [1, -1])
-    with pytest.raises(ValueError, match="radius"):
+    with pytest.raises(ValueError, match=r"^radius must lie between 0 and 8 bits, got 9$"):
         retrieval.lookup_precision(table, 9)

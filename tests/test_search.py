@@ -247,6 +247,9 @@ def test_an_index_that_is_damaged(photos: Path, head: Path, tmp_path: Path, caps
             assert f"the index in {out} is damaged" in said()
         path.write_bytes(whole)
     about = json.loads((out / index.NAMES).read_text())
+    (out / index.NAMES).write_text(json.dumps(about | {"names": about["names"][::-1]}))
+    assert f"the index in {out} is damaged (its names are not those that were written)" in said()
+    del about["checksum"]
     (out / index.NAMES).write_text(json.dumps(about | {"names": about["names"][:-1]}))
     assert "it has 150 codes and 149 names" in said()
     (out / index.NAMES).write_text(json.dumps(about | {"head": about["head"] | {"bits": 24}}))

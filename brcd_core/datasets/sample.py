@@ -23,10 +23,15 @@ def load(folder: Path | None = None) -> Dataset:
     """The sheet of samples/; there is nothing to place, so `folder` is not looked at. ValueError if changed."""
     del folder
     path = FOLDER / "cifar10_sample.png"
-    with Image.open(path) as sheet:
-        pixels = from_grid(np.asarray(sheet), COLUMNS)
-    numbers = np.array(json.loads(path.with_suffix(".json").read_text())["labels"])
-    dataset = from_arrays("sample", cifar10.CLASSES, pixels, numbers)
+    try:
+        with Image.open(path) as sheet:
+            pixels = from_grid(np.asarray(sheet), COLUMNS)
+        numbers = np.array(json.loads(path.with_suffix(".json").read_bytes())["labels"])
+        dataset = from_arrays("sample", cifar10.CLASSES, pixels, numbers)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged PNG can raise almost anything
+        raise ValueError(f"{path} or its labels were changed ({error!r}), expected SHA-256 {FINGERPRINT}") from error
     if dataset.fingerprint != FINGERPRINT:
         raise ValueError(f"{path} or its labels were changed: SHA-256 {dataset.fingerprint}, expected {FINGERPRINT}")
     return dataset

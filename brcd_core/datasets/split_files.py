@@ -48,7 +48,10 @@ def _read_list(path: Path, images: int) -> np.ndarray:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is missing; restore it from the repository")
     data = path.read_bytes()
-    expected = json.loads(record.read_text())["sha256"].get(path.name)
+    try:
+        expected = json.loads(record.read_bytes())["sha256"].get(path.name)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{record} was changed ({error!r}); restore it from the repository") from error
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
         raise ValueError(f"{path} was changed: SHA-256 {found}, {record.name} says {expected}; restore both")

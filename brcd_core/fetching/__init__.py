@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from brcd_core.atomic import NO_SPACE
 from brcd_core.fetching.packages import AptPackage, NpmPackage, PipPackage
 from brcd_core.fetching.progress import size
 from brcd_core.fetching.sources import Source, SourceError, Url
@@ -34,9 +34,6 @@ __all__ = [
     "obtain",
     "sha256_of",
 ]
-
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a full disk, or a used-up quota
-
 
 class FetchError(Exception):
     """No source delivered the file; the message lists each one and why."""

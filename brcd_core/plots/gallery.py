@@ -45,7 +45,7 @@ def gallery(folder: Path) -> Path:
 
 def captioned(folder: Path) -> Iterator[Captioned]:
     """The figures of a folder that carry a caption, in reading order."""
-    for path in sorted(folder.glob("*.png"), key=_place):
+    for path in sorted(folder.glob("[!.]*.png"), key=_place):
         with Image.open(path) as image:
             told, size = image.info, image.size
         if "Description" in told:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from brcd_core.atomic import replacing, write_text
+from brcd_core.config import fingerprint
 from brcd_core.datasets import ImageError, image_folder
 from brcd_core.datasets.image_files import decode, in_threads
 from brcd_core.encoder import Encoder
@@ -110,6 +111,7 @@ def write(index: Index, out: Path) -> None:
         "skipped": index.skipped,
         "names": index.names,
     }
+    about |= {"checksum": fingerprint(about)}
     out.mkdir(parents=True, exist_ok=True)
     with lock(out / NAMES):
         before = _codes_of(out)
@@ -147,6 +149,8 @@ def octets(packed: NDArray[np.uint64], bits: int) -> NDArray[np.uint8]:
 
 def _opened(out: Path) -> Index:
     about = json.loads((out / NAMES).read_text(encoding="utf-8"))
+    if "checksum" in about and about.pop("checksum") != fingerprint(about):  # an index of before has none
+        raise ValueError("its names are not those that were written")
     content = (out / _own_name(about["codes"])).read_bytes()
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise ValueError("its codes are not those that were written")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from brcd_core import bootstrap, records
-from brcd_core.records import Record
+from brcd_core.records import Record, RecordError
 from brcd_core.study import plan
 from brcd_core.study.outcome import QUERIES
 from brcd_core.study.runs import StudentRun
@@ -21,6 +21,7 @@ def compare(profile: str) -> list[Record]:
     """One record of BRCD's difference to every other method of the main part, by a paired bootstrap over queries.
 
     AP of each query is averaged over the seeds that both methods have. None where there is nothing to compare.
+    RecordError where a finished student lacks them, or they are damaged.
     """
     lines, differences = [], []
     for names, methods in _groups(profile):
@@ -58,5 +59,9 @@ def _groups(profile: str) -> list[tuple[Record, dict[str, dict[int, StudentRun]]
 
 def _average_precision(run: StudentRun, paradigm: str) -> np.ndarray:
     """AP@k of each query (Q,) of a finished student."""
-    with np.load(run.folder / QUERIES, allow_pickle=False) as stored:
-        return np.asarray(stored[paradigm.lower()], dtype=np.float64)
+    path = run.folder / QUERIES
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return np.asarray(stored[paradigm.lower()], dtype=np.float64)
+    except Exception as error:  # a damaged archive can raise almost anything
+        raise RecordError(f"{path} is missing or damaged ({error}); delete {run.folder} and run again") from error
