@@ -12,7 +12,7 @@ SNAKEMAKE = $(BIN)/snakemake -s workflow/Snakefile --config profile=$(PROFILE) -
 	--rerun-incomplete --keep-incomplete --nolock --retries 1 --quiet host
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test lint test-weights test-slurm test-faults test-fuzz test-mutants audit licences bench lab graph tables report reproduced scale docs lock clean
+.PHONY: help setup study test lint test-weights test-browser test-slurm test-faults test-fuzz test-mutants audit licences bench lab graph tables report reproduced scale docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -56,6 +56,10 @@ test-weights: setup ## the tests that need real weights, fetched first
 		efficientnet_b3 clip_vit_b16_dequantised
 	$(BIN)/pytest -m weights
 
+test-browser: setup ## every notebook in JupyterLab, seen through Chromium (installed first, on Debian as root)
+	tests/browser/setup.sh
+	$(BIN)/pytest tests/browser/notebooks_in_lab.py
+
 test-slurm: setup ## the smoke study as jobs of a Slurm cluster of one node, which it starts (root, Debian)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r workflow/slurm/requirements.txt
 	CORES=$(CORES) $(BIN)/pytest -s tests/slurm/study_on_slurm.py
@@ -85,7 +89,7 @@ bench: setup ## the speed of every part against the usual way, into results/benc
 BENCHMARKS = retrieval student_run losses extraction latency folder_search
 
 lab: setup ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 tables: setup ## build the tables and figures of PROFILE again from its collected records
 	$(BIN)/python -m brcd_core.study.summary $(PROFILE) --rebuild
