@@ -18,8 +18,8 @@ import torch
 
 from benchmarks import made_up
 from benchmarks.measure import (
-    Column,
     Job,
+    beside_forward,
     encoder,
     is_quick,
     machine,
@@ -96,12 +96,7 @@ def extraction_table(rows: Sequence[dict[str, Any]], sizes: Sizes, device: torch
         f"{sizes.pixels} x {sizes.pixels}, batches of {BATCH}, {bank.native_precision(device)}, median of "
         f"{sizes.repeats}. {machine(device)}"
     )
-    columns = {
-        "bank": Column("bank building", "{:.1f}"),
-        "forward": Column("forward pass alone", "{:.1f}"),
-        "share": Column("share", "{:.0f} %"),
-    }
-    return table("extraction", caption, note, rows, ["backbone"], columns)
+    return table("extraction", caption, note, rows, ["backbone"], beside_forward("bank", "bank building"))
 
 
 if __name__ == "__main__":

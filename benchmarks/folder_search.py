@@ -22,6 +22,7 @@ from benchmarks import made_up, rivals
 from benchmarks.measure import (
     Column,
     Job,
+    beside_forward,
     encoder,
     is_quick,
     machine,
@@ -42,6 +43,10 @@ from brcd_core.views import bank
 
 K, BATCH, HIDDEN = 10, 64, 256
 PHOTOGRAPH = (640, 480)
+ABOUT = {  # what a head says of its run
+    "run": {"student": "none", "teacher": "none", "method": "none", "hash_model": "none", "seed": 0, "profile": "none"},
+    "settings": {"data": {}},
+}
 NAME = "2026/holiday/photograph-{:07d}.jpg"
 Row = dict[str, Any]
 
@@ -130,8 +135,7 @@ def photographs(folder: Path, count: int) -> list[str]:
 def coder_of(backbone: Backbone, device: torch.device) -> Encoder:
     """An encoder with a head that has learnt nothing, which takes as long as one that has."""
     head = HashHead(backbone.dim, made_up.BITS, HIDDEN).to(device).eval()
-    run = {"student": backbone.name, "method": "none", "hash_model": "none", "seed": 0, "profile": "none"}
-    return Encoder(backbone, head, {"run": run}, 1.0, bank.native_precision(device), BATCH)
+    return Encoder(backbone, head, ABOUT, 1.0, bank.native_precision(device), BATCH)
 
 
 def index_of(packed: np.ndarray[Any, Any]) -> Index:
@@ -140,8 +144,7 @@ def index_of(packed: np.ndarray[Any, Any]) -> Index:
 
     codes = faiss.IndexBinaryFlat(made_up.BITS)
     codes.add(index.octets(packed, made_up.BITS))
-    run = {"student": "none", "method": "none", "hash_model": "none", "seed": 0, "profile": "none"}
-    origin = index.Origin("none", made_up.BITS, {"run": run})
+    origin = index.Origin("none", made_up.BITS, ABOUT)
     names = [NAME.format(number) for number in range(len(packed))]
     return Index(Path("/photographs"), names, {}, codes, origin, Path("head.safetensors"))
 
@@ -158,12 +161,7 @@ def indexing_table(rows: Sequence[Row], sizes: Sizes, device: torch.device) -> T
         f"Files a second. {sizes.files} JPEG files of {PHOTOGRAPH[0]} x {PHOTOGRAPH[1]} pixels, batches of {BATCH}, "
         f"{bank.native_precision(device)}, median of {sizes.repeats}. {machine(device)}"
     )
-    columns = {
-        "index": Column("indexing", "{:.1f}"),
-        "forward": Column("forward pass alone", "{:.1f}"),
-        "share": Column("share", "{:.0f} %"),
-    }
-    return table("folder_indexing", caption, note, rows, ["pixels", "encoder"], columns)
+    return table("folder_indexing", caption, note, rows, ["pixels", "encoder"], beside_forward("index", "indexing"))
 
 
 def queries_table(rows: Sequence[Row], sizes: Sizes) -> Table:

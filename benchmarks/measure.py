@@ -145,6 +145,15 @@ def table(
     return make(name, caption, note, pd.DataFrame(rows), plain_index, [head.replace("_", " ") for head in heads], cells)
 
 
+def beside_forward(way: str, heading: str) -> dict[str, Column]:
+    """Columns of images a second: of a way, of the forward pass alone, and the former's share of the latter."""
+    return {
+        way: Column(heading, "{:.1f}"),
+        "forward": Column("forward pass alone", "{:.1f}"),
+        "share": Column("share", "{:.0f} %"),
+    }
+
+
 def publish(found: Table) -> None:
     """Print a table and write it to results/benchmarks/, as markdown and csv."""
     folder = output_dir() / "results" / "benchmarks"

@@ -196,7 +196,9 @@ def test_intervals_move_and_stretch_with_the_differences(
     assert alone.high - alone.low <= found.high[0] - found.low[0] + 1e-12  # of a family no narrower
 
 
-@pytest.mark.parametrize("differences", [np.ones((2, 0)), np.ones((1, 3)), np.ones((0, 3)), [], 0.5, [1.0, np.inf], [[1.0]]])
+@pytest.mark.parametrize(
+    "differences", [np.ones((2, 0)), np.ones((1, 3)), np.ones((0, 3)), [], 0.5, [1.0, np.inf], [[1.0]]]
+)
 def test_what_cannot_be_drawn_from_is_refused(differences: object) -> None:
     with pytest.raises(ValueError, match=r"^need finite differences of at least two queries, got an array of shape \("):
         paired(differences, seed=0)

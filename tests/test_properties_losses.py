@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from small_tensors import SEEDS, SIZES, cosine, few, normal
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from brcd_core.distillation import (
@@ -28,19 +29,6 @@ from brcd_core.distillation import (
 from brcd_core.distillation.memory import Memory, nce
 from brcd_core.hashing import Hashed, cibhash, hashed
 from brcd_core.hashing.heads import sign
-
-few = settings(max_examples=20, deadline=None)
-SEEDS, SIZES = st.integers(0, 2**31), st.integers(2, 6)
-
-
-def normal(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def cosine(a: list[float], b: list[float]) -> float:
-    lengths = math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
-    return sum(x * y for x, y in zip(a, b)) / lengths if lengths else 0.0
-
 
 # ---- what the distillation losses are made of -------------------------------------------------------------
 
