@@ -83,7 +83,7 @@ audit: setup ## the known vulnerabilities of the locked packages, by pip-audit (
 licences: setup ## the licences of the installed packages, to compare with LICENCES.md
 	@$(BIN)/uv tool run --from pip-licenses==5.5.5 pip-licenses --python $(BIN)/python --from mixed --with-system --format markdown
 
-bench: setup ## the speed of every part against the usual way, into results/benchmarks (6 minutes, on a quiet machine)
+bench: setup ## the speed of every part against the usual way, into results/benchmarks (8 minutes, on a quiet machine)
 	@for topic in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$topic || exit 1; done
 
 BENCHMARKS = retrieval student_run losses extraction latency folder_search

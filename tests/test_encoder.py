@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -231,7 +230,7 @@ def test_what_cannot_be_taken_away(
     assert "has no student 'tiny_student' of method 'brcd' with seed 7" in said("--seed", "7")
     assert "record.json; run: make study PROFILE=smoke" in said("--method", "alone")
     folder = tiny_heads.student_run(16, 1).folder
-    path = folder / records.NAME
+    path, record = folder / records.NAME, records.read(folder)
     whole = path.read_text()
     for change, message in (
         ({"settings": {}}, "is of other settings or code than there is now"),
@@ -239,7 +238,7 @@ def test_what_cannot_be_taken_away(
         ({"checkpoint": "0" * 64}, "not the checkpoint of the record"),
         ({"provenance": {"inputs": {"teacher": "0"}}}, "has learnt from another teacher"),
     ):
-        path.write_text(json.dumps(json.loads(whole) | change))
+        records.write(folder, record | change)
         assert message in said("--seed", "1")
     path.write_text(whole)
     monkeypatch.setenv("BRCD_CACHE", str(tmp_path))

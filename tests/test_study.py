@@ -136,7 +136,7 @@ def test_a_student_of_another_teacher_is_found(chain):
     run = first_student()
     path = run.folder / records.NAME
     whole = path.read_text()
-    record = json.loads(whole)
+    record = records.read(run.folder)
     record["provenance"]["inputs"]["teacher"] = "0" * 64
     path.write_text(json.dumps(record))
     with pytest.raises(RecordError, match="brcd, 16 bits, seed 0 learnt from another teacher"):
@@ -333,7 +333,7 @@ def test_another_choice_of_weight_trains_the_student_again(chain):
     run = first_student()
     path = run.weights_run().folder / records.NAME
     whole = path.read_text()
-    record = json.loads(whole)
+    record = records.read(run.weights_run().folder)
     for line in record["grid"]:
         line["chosen"] = not line["chosen"]
     path.write_text(json.dumps(record))
