@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,14 @@ class Study:
 
         Kernels have groups of their own: they outlive the first by a second, until they miss their parent.
         """
-        others = psutil.Process(self.process.pid).children(recursive=True) if everything else []
+        started = psutil.Process(self.process.pid).children(recursive=True)
+        killed = [one for one in started if everything or _group(one) == self.process.pid]
         os.killpg(self.process.pid, signal.SIGKILL)
-        for other in others:
-            try:
-                other.kill()
-            except psutil.NoSuchProcess:
-                continue
+        for one in killed:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         self.process.wait()
+        psutil.wait_procs(killed, timeout=60)  # so that the study's lock is free
 
     def wait(self) -> int:
         """Wait until it ends; its exit status."""
@@ -79,6 +80,13 @@ class Study:
         """Wait until it ends; its log. AssertionError unless it went well."""
         assert self.wait() == 0, self.log
         return self.log
+
+
+def _group(process: psutil.Process) -> int | None:
+    """The process group; None where the process has ended."""
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
 
 
 def files(output: Path) -> dict[str, bytes]:

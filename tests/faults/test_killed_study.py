@@ -105,7 +105,7 @@ def test_a_study_on_a_disk_that_fills_up_says_so_and_goes_on_after(quiet: Undist
     copy, size, refused = quiet.place / "copy", quiet.size, 0
     with small_disk(quiet.place / "disk", megabytes=0.2 * size / 2**20) as disk:
         around = environment(copy, disk.folder, **quiet.served)
-        for share in (0.4, 0.7, 1.0, 3.0):
+        for share in (0.4, 0.7, 1.0, 3.0, 6.0):
             study = Study(copy, around, quiet.place / f"disk-{share}.log")
             if not study.wait():
                 break
