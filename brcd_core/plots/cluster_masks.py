@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from brcd_core.plots.images import RIGHT, WRONG
+from brcd_core.plots.images import frame, place_image
 from brcd_core.plots.style import GREY, INK, MARKS, PALE, WIDTH, Picture, headed, style
 
 Array = NDArray[Any]
@@ -93,7 +92,7 @@ def cluster_images(
         axes.text(0, row * down + 0.5, textwrap.fill(title, 14), va="center", size=9.5)
         for column in range(len(images)):
             left = LABEL + column * SIDE
-            _place(axes, images[column], left, row * down)
+            place_image(axes, images[column], left, row * down)
             short = textwrap.shorten(names[column], SHORT, placeholder="…") or names[column][:SHORT]
             text = axes.text(left + 0.5, row * down + 1.04, short, ha="center", va="top", size=7.5)
             text.set(weight="bold" if other[column] else "normal", color=INK if other[column] else GREY)
@@ -125,7 +124,7 @@ def masked_neighbours(
         more=about,
     )
     axes = _canvas(figure, across, height)
-    _place(axes, query, 0, 0, QUERY - 0.15)
+    place_image(axes, query, 0, 0, QUERY - 0.15)
     shown_name = textwrap.fill(textwrap.shorten(query_name, 36, placeholder="…"), 12)
     axes.text((QUERY - 0.15) / 2, QUERY - 0.08, shown_name, ha="center", va="top", size=10, weight="bold")
     for row, (title, strip) in enumerate(strips.items()):
@@ -139,22 +138,11 @@ def masked_neighbours(
         axes.text(QUERY, top + 0.3, "\n".join(lines), va="top", size=8.5, color=GREY, linespacing=1.3)
         for place in range(len(strip.distances)):
             left = QUERY + LABEL + place * SIDE
-            _place(axes, strip.images[place], left, top)
+            place_image(axes, strip.images[place], left, top)
             if strip.right is not None:
-                _frame(axes, bool(strip.right[place]), left, top)
+                frame(axes, bool(strip.right[place]), left, top)
             axes.text(left + 0.5, top + 1.05, str(strip.distances[place]), ha="center", va="top", size=8, color=GREY)
     return figure
-
-
-def _frame(axes: Axes, right: bool, left: float, top: float) -> None:
-    colour, tick = (RIGHT, "✓") if right else (WRONG, "✗")
-    axes.add_artist(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.2))
-    axes.add_artist(Rectangle((left + 0.72, top), 0.28, 0.28, facecolor=colour, linewidth=0))
-    axes.text(left + 0.86, top + 0.15, tick, color="white", ha="center", va="center", size=8)
-
-
-def _place(axes: Axes, image: Array, left: float, top: float, side: float = 1.0) -> None:
-    axes.imshow(image, extent=(left, left + side, top + side, top), interpolation="nearest")
 
 
 def _canvas(figure: Picture, across: float, down: float) -> Axes:

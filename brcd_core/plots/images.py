@@ -49,9 +49,9 @@ def view_grid(clean: Array, views: Array, titles: Sequence[str] = ()) -> Picture
     for row in range(count):
         if titles:
             axes.text(-0.1, row * STEP + 0.5, titles[row], ha="right", va="center", size=9)
-        _place(axes, clean[row], 0, row * STEP)
+        place_image(axes, clean[row], 0, row * STEP)
         for column in range(shown):
-            _place(axes, views[row, column], 1.25 + column * STEP, row * STEP)
+            place_image(axes, views[row, column], 1.25 + column * STEP, row * STEP)
     heads = {0.5: "image"} | {1.75 + column * STEP: f"view {column + 1}" for column in range(shown)}
     for middle, text in heads.items():
         axes.text(middle, -0.06, text, ha="center", va="bottom", size=9, color=GREY)
@@ -96,13 +96,27 @@ def search_panel(
     axes = _canvas(grid(figure, 1, 1)[0][0])
     for q, query in enumerate(queries):
         top = q * down
-        _place(axes, query, 0, top, QUERY - 0.1)
+        place_image(axes, query, 0, top, QUERY - 0.1)
         name = textwrap.fill(names[q], 14)
         axes.text((QUERY - 0.1) / 2, top + QUERY, name, ha="center", va="top", size=10, weight="bold")
         for row, (way, strip) in enumerate(found.items()):
             _strip(axes, way, strip, q, top + row * (1 + TEXT))
     axes.set(xlim=(-0.02, across), ylim=(len(queries) * down - 0.3, -0.1))
     return figure
+
+
+def place_image(axes: Axes, image: Array, left: float, top: float, side: float = 1.0) -> None:
+    """Draw an image (S, S, 3) with its upper left corner at (left, top), on axes that run downwards."""
+    extent = (left, left + side, top + side, top)
+    axes.imshow(image, extent=extent, interpolation="nearest", aspect="equal")
+
+
+def frame(axes: Axes, right: bool, left: float, top: float) -> None:
+    """Frame an image of side 1: green with a tick if it is right, red with a cross if not."""
+    colour, tick = (RIGHT, "✓") if right else (WRONG, "✗")
+    axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.2))
+    axes.add_patch(Rectangle((left + 0.72, top), 0.28, 0.28, facecolor=colour, linewidth=0))
+    axes.text(left + 0.86, top + 0.15, tick, color="white", ha="center", va="center", size=8)
 
 
 def _marks(found: Mapping[str, Strip]) -> str:
@@ -125,12 +139,9 @@ def _strip(axes: Axes, way: str, strip: Strip, q: int, top: float) -> None:
         axes.text(QUERY + 0.05, top + 0.55, f"{right.sum()} of {shown} right", va="top", size=8.5, color=GREY)
     for place in range(shown):
         left = QUERY + NAME + place * (1 + GAP)
-        _place(axes, strip.images[q, place], left, top)
+        place_image(axes, strip.images[q, place], left, top)
         if right is not None:
-            colour, tick = (RIGHT, "✓") if right[place] else (WRONG, "✗")
-            axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=colour, linewidth=2.2))
-            axes.add_patch(Rectangle((left + 0.72, top), 0.28, 0.28, facecolor=colour, linewidth=0))
-            axes.text(left + 0.86, top + 0.15, tick, color="white", ha="center", va="center", size=8)
+            frame(axes, bool(right[place]), left, top)
         distance = f"{strip.distances[q, place]:g}"
         axes.text(left + 0.5, top + 1.05, distance, ha="center", va="top", size=8, color=GREY)
 
@@ -139,8 +150,3 @@ def _canvas(axes: Axes) -> Axes:
     axes.set_axis_off()
     axes.set_aspect("equal")
     return axes
-
-
-def _place(axes: Axes, image: Array, left: float, top: float, side: float = 1.0) -> None:
-    extent = (left, left + side, top + side, top)
-    axes.imshow(image, extent=extent, interpolation="nearest", aspect="equal")
