@@ -34,7 +34,7 @@ STAGES = {  # stage: (what the log says when it begins, its seconds, kills)
     "students": (r"Job \d+: students", 8.0, 4),
     "bit redundancy": (r"Job \d+: bit redundancy", 6.0, 2),
     "numbers of views": (r"Job \d+: numbers of views", 7.0, 2),
-    "collecting": (r"Job \d+: collecting", 3.0, 2),
+    "collecting": (r"Job \d+: collecting", 1.0, 2),
     "tables": (r"Job \d+: tables", 5.0, 2),
     "figures": (r"Job \d+: figures", 8.0, 3),
     "search": (r"Job \d+: search", 8.0, 2),
