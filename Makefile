@@ -39,7 +39,7 @@ study: setup ## fetch data and weights, run a profile, print its main table (PRO
 		|| { code=$$?; [ $$code -ne 75 ] || echo "another 'make study PROFILE=$(PROFILE)' is running in this folder"; exit $$code; }
 	@$(BIN)/python -m brcd_core.study.summary $(PROFILE)
 
-test: lint ## every test: ruff, mypy, imports, unit tests, the smoke study, every notebook
+test: lint ## ruff, mypy, imports, unit tests, the smoke study, every notebook
 	@rm -rf build/test
 	$(TEST) $(BIN)/pytest -n $(CORES) --dist loadgroup --nbval-lax --nbval-current-env tests notebooks
 

@@ -50,7 +50,8 @@ def paired(differences: ArrayLike, seed: int, confidence: float = 0.95, resample
     mean = columns.mean(axis=0)
     centred = columns - mean
     error = columns.std(axis=0, ddof=1) / np.sqrt(len(columns))
-    # Two methods with the same result for every query differ by 0 for certain, whatever the scale.
+    # Two methods that differ by the same in every query do so for certain; what is left is rounding.
+    error = np.where(error > 1e-12, error, 0.0)
     scale = np.where(error > 0, error, 1.0)
     largest = np.concatenate([
         np.abs(counts @ centred / len(columns) / scale).max(axis=1)

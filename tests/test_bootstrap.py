@@ -92,10 +92,11 @@ def test_the_confidence_is_kept_over_many_studies(comparisons):
     assert lowest - 0.01 * trials <= right <= highest + 0.01 * trials
 
 
-def test_equal_methods_differ_by_nothing_and_do_not_widen_the_others():
+@pytest.mark.parametrize("constant", [0.0, 0.1])  # 0.1: its mean and deviation are rounded
+def test_methods_that_always_differ_by_the_same_do_so_for_certain_and_do_not_widen_the_others(constant):
     differences = precisions(RANDOM, 100, 1)
-    found = paired(np.hstack([differences, np.zeros((100, 1))]), seed=3, resamples=300)
-    assert found.mean[1] == found.low[1] == found.high[1] == 0
+    found = paired(np.hstack([differences, np.full((100, 1), constant)]), seed=3, resamples=300)
+    assert found.mean[1] == found.low[1] == found.high[1] == pytest.approx(constant)
     alone = paired(differences, seed=3, resamples=300)
     assert [part[0] for part in found] == pytest.approx([float(part[0]) for part in alone])
 

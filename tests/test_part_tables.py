@@ -137,6 +137,11 @@ def test_comparisons_show_difference_interval_and_what_is_real():
         interval = f"[{line['low']:+.3f}, {line['high']:+.3f}]".replace("-", "−")
         assert table.cells[paradigm, "interval"][row] == interval.replace("−0.000", "+0.000")
         assert table.bold[paradigm, "brcd minus method"][row] == line["real"]
+        ours, theirs = (
+            maps(paradigm, student=line["student"], bits=line["bits"], method=m) for m in ("brcd", line["method"])
+        )
+        same = [seed for seed in line["seeds"] if (ours[seed] > theirs[seed]) == (line["difference"] > 0)]
+        assert table.cells[paradigm, "seeds"][row] == f"{len(same)} of {len(line['seeds'])}"
     for paradigm in ("SSHP", "ASHP"):
         own = [line for line in record["lines"] if line["paradigm"] == paradigm]
         gains = sum(line["low"] > 0 for line in own)
@@ -145,6 +150,8 @@ def test_comparisons_show_difference_interval_and_what_is_real():
         assert said in table.caption
     assert "1,000 queries" in table.caption
     assert len(lines_of(table)) == len(record["lines"])
+    torn = [line for line in lines_of(table) if int(line["agreeing"]) < len(line["seeds"].split())]
+    assert 0 < len(torn) < len(record["lines"])
 
 
 def test_weights_show_the_grid_and_the_choice():

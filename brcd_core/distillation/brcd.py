@@ -10,9 +10,8 @@ Three parts, each a switch:
 - `mask`: bits that are undecided inside a cluster carry no meaning for it and are left out of every
   structural comparison, by the mask of the row that compares (the anchor).
 
-The published text was not available here: the loss follows its released command and method as
-described in the README, section "What does not match the paper". `released` turns on, one by one, what the
-released code does otherwise.
+The published text was not available here: the loss follows a description of the released code, and its
+command. `released` turns on, one by one, what the released code does otherwise.
 """
 
 from __future__ import annotations

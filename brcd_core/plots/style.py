@@ -39,7 +39,6 @@ MARKS = {
     "ASHP": Mark("#d55e00", "^", "ASHP: the teacher encodes the database"),
     "teacher": Mark(INK, "D", "teacher encodes both"),
 }
-LINES = ("-", (0, (1.5, 1.5)), (0, (4, 1, 1, 1)))
 
 
 class Picture(Figure):
@@ -121,16 +120,6 @@ def headed(title: str, note: str, height: float, more: str = "", width: float = 
 def grid(figure: Figure, rows: int, columns: int, **options: Any) -> list[list[Axes]]:
     """Axes of a figure as a list of rows; further options as for `Figure.subplots`."""
     return [list(row) for row in figure.subplots(rows, columns, squeeze=False, **options)]
-
-
-def method_colours(methods: list[str]) -> dict[str, tuple[Any, Any]]:
-    """Colour and dashes of each method; after eight colours the dashes change."""
-    # Yellow is too pale for a line on white, grey is for what is less important.
-    palette = [colour for place, colour in enumerate(sns.color_palette("colorblind")) if place not in (7, 8)]
-    return {
-        name: (palette[place % len(palette)], LINES[place // len(palette) % len(LINES)])
-        for place, name in enumerate(methods)
-    }
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -49,12 +49,12 @@ codes = student.encode(["a.jpg", "b.png"])  # packed: uint64 (2, words)
 ```
 
 ```sh
-python -m brcd_core.search index PHOTOS --head {example}
-python -m brcd_core.search query IMAGE
-python -m brcd_core.export {example} student.onnx
+.venv/bin/python -m brcd_core.search index PHOTOS --head {example}
+.venv/bin/python -m brcd_core.search query IMAGE
+.venv/bin/python -m brcd_core.export {example} student.onnx
 ```
 
-Made by `python -m brcd_core.study.take_away {profile} --student STUDENT --method METHOD`.
+Made by `.venv/bin/python -m brcd_core.study.take_away {profile} --student STUDENT --method METHOD`.
 """
 
 

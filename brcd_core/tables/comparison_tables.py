@@ -14,7 +14,7 @@ from brcd_core.tables.scores import BRCD, PARADIGMS, NoRecords, Row, in_order, o
 from brcd_core.tables.table import NOTHING, Table, headers, make
 
 Line = Mapping[str, Any]
-MEASURED = ("seeds", "queries", "difference", "low", "high", "real")
+MEASURED = ("seeds", "agreeing", "queries", "difference", "low", "high", "real")
 
 
 def comparisons_table(records: Iterable[Record]) -> Table:
@@ -26,6 +26,8 @@ def comparisons_table(records: Iterable[Record]) -> Table:
     lines = _lines(records)
     if not lines:
         raise NoRecords("no record of comparisons, so there is nothing to compare")
+    maps = _maps(of_kind(records, "student"))
+    lines = [{**line, "agreeing": _agreeing(line, maps)} for line in lines]
     place = [*Row._fields, "bits"]
     found = {(*(line[name] for name in place), line["paradigm"]): line for line in lines}
     keys = sorted({key[:-1] for key in found}, key=lambda key: (*key[:3], key[4], key[3]))
@@ -38,8 +40,9 @@ def comparisons_table(records: Iterable[Record]) -> Table:
         cells[difference] = [NOTHING if line is None else number(line["difference"], sign="+") for line in column]
         bold[difference] = [line is not None and line["real"] for line in column]
         cells[paradigm, "interval"] = [NOTHING if line is None else _interval(line) for line in column]
-    any_of = [next(found[*key, paradigm] for paradigm in PARADIGMS if (*key, paradigm) in found) for key in keys]
-    cells["over", "seeds"] = [str(len(line["seeds"])) for line in any_of]
+        cells[paradigm, "seeds"] = [
+            NOTHING if line is None else f"{line['agreeing']} of {len(line['seeds'])}" for line in column
+        ]
 
     compared = {key[:-1] for key in found}
     runs = [r for r in of_kind(records, "student") if (*row_of(r)[:3], r["run"]["bits"]) in _settings(compared)]
@@ -49,7 +52,8 @@ def comparisons_table(records: Iterable[Record]) -> Table:
         f"the same queries. {_finding(lines)}Positive: {BRCD} finds more. Interval: paired bootstrap over the "
         f"{_either(line['queries'] for line in lines)} queries, each query's average precision averaged over the "
         f"seeds that both methods have, {family(records)}. Marked: real, the interval leaves out 0. It covers the "
-        "choice of queries, not the chance in training."
+        "choice of queries, not the chance in training; of that the seeds tell: in how many of them the difference has "
+        "the sign that it has on average."
     )
     note = about(runs, "main") if runs else sources(of_kind(records, "comparisons"))
     columns = {name: [key[position] for key in keys] for position, name in enumerate(place)}
@@ -130,6 +134,25 @@ def _lines(records: Iterable[Record]) -> list[Line]:
     found = [record for record in of_kind(records, "comparisons") if record["against"] == BRCD]
     place = ("teacher", "hash_model", "student", "bits", "method", "paradigm")
     return sorted((line for record in found for line in record["lines"]), key=lambda line: [line[n] for n in place])
+
+
+def _maps(students: Iterable[Record]) -> dict[tuple[Any, ...], float]:
+    """mAP of each student, by line, code length, paradigm and seed."""
+    return {
+        (*row_of(record), record["run"]["bits"], paradigm, record["run"]["seed"]): scores["map"]
+        for record in students
+        for paradigm in PARADIGMS
+        if "map" in (scores := record["metrics"].get(paradigm.lower(), {}))
+    }
+
+
+def _agreeing(line: Line, maps: Mapping[tuple[Any, ...], float]) -> int:
+    """In how many seeds the difference has the sign of the mean difference."""
+    place, rest = (line["teacher"], line["hash_model"], line["student"]), (line["bits"], line["paradigm"])
+    by_seed = [
+        maps[*place, BRCD, *rest, seed] - maps[*place, line["method"], *rest, seed] for seed in line["seeds"]
+    ]
+    return sum(one * line["difference"] > 0 for one in by_seed)
 
 
 def _settings(compared: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:

@@ -148,8 +148,8 @@ def _of_comparisons(records: list[Record], cells: Mapping[tuple[str, str], list[
     if not of_kind(records, "comparisons"):
         return ""
     count = sum(text.endswith(ALIKE) for column in cells.values() for text in column)
-    marked = f"{ALIKE} (in {count} cells): a paired bootstrap" if count else "In no cell a paired bootstrap"
-    cannot = "cannot" if count else "fails to"
+    marked = f"{ALIKE} (in {count} cells): a paired bootstrap" if count else "In every cell a paired bootstrap"
+    cannot = "cannot" if count else "can"
     return f" {marked} over the queries {cannot} tell the method from {BRCD}, {family(records)} (table comparisons)."
 
 
