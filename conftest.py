@@ -1,4 +1,4 @@
-"""Tests use one thread each, folders of their own for data and results, and one kernel of nbval at a time."""
+"""Tests use the CPU, one thread each, folders of their own for data and results, and one kernel of nbval at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: two threads on busy cores crawl
+# Before torch is imported. Two threads on busy cores crawl; and tests are of the CPU, whose numbers repeat.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brcd_core.codes import signs
 
-ROWS = 256  # queries at once
+ROWS = 4096  # images at once
+LEAST = 1e-12  # variance of cosines; below it is rounding
 
 
 def agreement(
@@ -30,17 +31,30 @@ def agreement(
     for own, other in zip(codes, features, strict=True):
         if len(own) != len(other):
             raise ValueError(f"{len(own)} codes and {len(other)} features: they must be of the same images")
-    device = query_features.device
-    code_rows, code_columns = (
-        torch.nn.functional.normalize(torch.as_tensor(part).float().to(device), dim=1) for part in codes
+    bits, pairs = codes[0].shape[1], len(codes[0]) * len(codes[1])
+    (query_sum, query_products), (database_sum, database_products) = map(_moments, codes, features)
+    # The sum over pairs of (a . b)(f . g) is that of all elements of A'F times B'G: no pair is looked at.
+    x, y = slice(None, bits), slice(bits, None)
+    xx, yy, xy = (
+        float((query_products[one, other] * database_products[one, other]).sum()) / pairs
+        for one, other in ((x, x), (y, y), (x, y))
     )
-    rows, columns = (torch.nn.functional.normalize(part.float(), dim=1) for part in features)
-    sums = torch.zeros(5, dtype=torch.float64, device=device)
-    for first in range(0, len(rows), ROWS):
+    mean_x, mean_y = (float(query_sum[part] @ database_sum[part]) / pairs for part in (x, y))
+    variance_x, variance_y = xx - mean_x**2, yy - mean_y**2
+    if min(variance_x, variance_y) < LEAST:
+        return 0.0
+    return float((xy - mean_x * mean_y) / (variance_x * variance_y) ** 0.5)
+
+
+def _moments(codes: NDArray[np.int8], features: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a set's rows z = [code, feature], both of length 1: the sum of z (K + D,), and of z z' (K + D, K + D)."""
+    width = codes.shape[1] + features.shape[1]
+    total = torch.zeros(width, dtype=torch.float64, device=features.device)
+    products = torch.zeros(width, width, dtype=torch.float64, device=features.device)
+    for first in range(0, len(codes), ROWS):
         part = slice(first, first + ROWS)
-        x = (code_rows[part] @ code_columns.T).double()
-        y = (rows[part] @ columns.T).double()
-        sums += torch.stack([x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()])
-    mean_x, mean_y, xx, yy, xy = (sums / (len(rows) * len(columns))).tolist()
-    variance = max(xx - mean_x**2, 0.0) * max(yy - mean_y**2, 0.0)
-    return float((xy - mean_x * mean_y) / variance**0.5) if variance > 1e-18 else 0.0
+        halves = torch.as_tensor(codes[part]).to(total), features[part].to(total)
+        both = torch.cat([torch.nn.functional.normalize(half, dim=1) for half in halves], dim=1)
+        total += both.sum(0)
+        products += both.T @ both
+    return total, products

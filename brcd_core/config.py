@@ -41,3 +41,8 @@ def cache_dir() -> Path:
 def output_dir() -> Path:
     """Where results/ and figures/ are written: $BRCD_OUTPUT, else the repository."""
     return repository() / os.environ.get("BRCD_OUTPUT", "")
+
+
+def shown(path: Path) -> str:
+    """A path under results/ or figures/ as people read it: from there on."""
+    return str(path.relative_to(output_dir()))

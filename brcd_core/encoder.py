@@ -4,8 +4,9 @@
     codes = student.encode(["a.jpg", "b.png"])  # uint64 (2, 1)
 
 An image goes the way that it goes in the study: the clean view, the frozen backbone, its features rounded to float16
-as view banks store them, the head, its signs. So on the same device and precision the codes are the study's, bit for
-bit. A head that was taken away says which precision that was, and it is used on any device.
+as view banks store them, the head, its signs. So on the same CPU and precision the codes are the study's, bit for
+bit; a GPU chooses its sums by the size of the batch, so a bit whose logit is all but zero may differ there. A head that
+was taken away says which precision that was, and it is used on any device.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -93,7 +93,8 @@ def fit(
     scores into the number to be maximised. `keep(epoch, scores)` is called at each new best, so that a
     checkpoint outlives whatever happens later. `extra` holds further parameters that the loss trains.
 
-    TrainingError if the loss stops being finite: it names epoch and step; `keep` has saved the best so far.
+    TrainingError if the loss or the weights stop being finite: it names epoch and step; `keep` has saved the best so
+    far.
     """
     device = head.mean.device
     generator = torch.Generator().manual_seed(seed)
@@ -119,12 +120,11 @@ def fit(
             losses.append(value.detach())
         # Looked at once an epoch, so that a GPU is not made to wait at every step.
         epoch_losses = torch.stack(losses)
-        if not epoch_losses.isfinite().all():
-            step = int((~epoch_losses.isfinite()).nonzero()[0])
+        step, wrong = _not_finite(epoch_losses, parameters)
+        if wrong:
             head.load_state_dict(best_state)
             raise TrainingError(
-                f"the loss is {epoch_losses[step].item()} at step {step + 1} of epoch {epoch} "
-                f"(step {steps + step + 1} of the run); "
+                f"{wrong} at step {step} of epoch {epoch} (step {steps + step} of the run); "
                 + (f"the best checkpoint, of epoch {best_epoch}, is kept. " if best_epoch else "")
                 + "Look for NaN in the features, or lower the learning rate."
             )
@@ -146,6 +146,16 @@ def fit(
 
     head.load_state_dict(best_state)
     return Fit(best_epoch, best_scores, history, steps, time.perf_counter() - started)
+
+
+def _not_finite(losses: Tensor, parameters: Iterable[Tensor]) -> tuple[int, str]:
+    """The first step (from 1) of an epoch at which something is not finite, and what; else the last step and ""."""
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        return int(bad[0]) + 1, f"the loss is {losses[bad[0]].item()}"
+    # A gradient of a finite loss can be NaN; what comes after it shows, but nothing comes after the last step.
+    whole = all(value.isfinite().all() for value in parameters)
+    return len(losses), "" if whole else "the weights are not finite"
 
 
 def _line(scores: Scores) -> str:

@@ -69,3 +69,12 @@ def test_everything_works_with_and_without_labels(study):
     written = summary.rebuild(run, records.load_all(run.results / collect.COLLECTED))
     assert written and all(path.stat().st_size for path in written)
     assert ("mAP" if study else "agreement") in summary.summary(run, collected)
+
+
+def test_a_picture_that_is_added_while_a_process_goes_on_is_not_looked_at(study, tmp_path):
+    run = plan.teachers("own")[0]
+    before = features.load_inputs(run.settings, {"teacher": run.teacher})
+    Image.new("RGB", (40, 40)).save(tmp_path / "mine" / ("blue" if study else "") / "0000.png")
+    after = features.load_inputs(run.settings, {"teacher": run.teacher})
+    assert after.checksums == before.checksums
+    assert all(np.array_equal(after.ids[split], ids) for split, ids in before.ids.items())

@@ -139,11 +139,21 @@ def test_a_student_of_another_teacher_is_found(chain):
     record = records.read(run.folder)
     record["provenance"]["inputs"]["teacher"] = "0" * 64
     path.write_text(json.dumps(record))
-    with pytest.raises(RecordError, match="brcd, 16 bits, seed 0 learnt from another teacher"):
+    with pytest.raises(RecordError, match=r"student .*brcd, 16 bits, seed 0 is of another teacher"):
         collect.collect("smoke")
     lines = []
     assert student.student(run, lines.append).record["metrics"] == json.loads(whole)["metrics"]
     assert any("another teacher" in line for line in lines)
+
+
+def test_a_bit_analysis_of_another_teacher_is_found(chain, monkeypatch):
+    run = plan.redundancy("smoke")[0]
+    whole = records.read(run.folder)
+    sources = whole["provenance"]["inputs"] | {"teacher": "0" * 64}
+    records.write(run.folder, whole | {"provenance": whole["provenance"] | {"inputs": sources}})
+    with pytest.raises(RecordError, match="redundancy tiny_teacher, 16 bits, seed 0 is of another teacher"):
+        collect.collect("smoke")
+    records.write(run.folder, whole)
 
 
 def test_every_number_of_views_has_its_own_teacher_and_student_of_one_bank(chain, monkeypatch):

@@ -73,7 +73,7 @@ class Contrast(nn.Module):
         if size < 2:
             raise ValueError(f"negatives are other training images, but there are {size} images in all")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(teacher.seed)
+            torch.default_generator.manual_seed(teacher.seed)  # torch.manual_seed would seed every GPU too
             self.student = Embedding(bits, dim, dtype=dtype)
             self.teacher = Embedding(bits, dim, dtype=dtype)
             self.student_memory = Memory(torch.randn(size, dim, dtype=dtype))

@@ -47,7 +47,7 @@ class HashHead(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("deviation", torch.ones(dim))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU too
             layers = [nn.Linear(dim, bits)]
             if hidden:
                 layers = [nn.Linear(dim, hidden), nn.Linear(hidden, bits)]

@@ -43,17 +43,19 @@ def calibration(cosines: Tensor, feature_cosines: Tensor, settings: Settings) ->
     more than that elsewhere: so it asks for the distribution and for the order.
     """
     order = feature_cosines.argsort(stable=True)
-    targets = beta_quantiles(len(cosines), settings.a, settings.b).to(cosines)
+    targets = beta_quantiles(len(cosines), settings.a, settings.b, cosines.device, cosines.dtype)
     return F.l1_loss(cosines[order], targets.relu() if settings.orthogonal else targets)
 
 
 @lru_cache(maxsize=64)
-def beta_quantiles(count: int, a: float, b: float) -> Tensor:
-    """Quantiles (k - 1/2) / n, k = 1..n = count, of Beta(a, b) stretched to [-1, 1]: float64, ascending."""
+def beta_quantiles(
+    count: int, a: float, b: float, device: torch.device | None = None, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Quantiles (k - 1/2) / n, k = 1..n = count, of Beta(a, b) stretched to [-1, 1], ascending."""
     from scipy.stats import beta
 
     grid = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return torch.as_tensor(2 * beta.ppf(grid.numpy(), a, b) - 1)
+    return torch.as_tensor(2 * beta.ppf(grid.numpy(), a, b) - 1).to(device, dtype)
 
 
 def quantisation_loss(logits: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def clustered(run: RedundancyRun, report: Report = print) -> Clustered:
     inputs = load_inputs(settings, {"teacher": run.teacher})
     trained = teacher(run.teacher_run(), report)
     splits = ("train", "query", "database")
-    codes = dict(zip(splits, inputs.codes(trained.head.to(inputs.device), "teacher", *splits), strict=True))
+    codes = dict(zip(splits, inputs.codes(trained.head, "teacher", *splits), strict=True))
     chosen = settings.distillation_settings()
     if not isinstance(chosen, brcd.Settings):
         chosen = brcd.Settings()  # as the analysis of bits does

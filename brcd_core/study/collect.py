@@ -15,7 +15,7 @@ from typing import Any
 
 from brcd_core import profiles, records, tables
 from brcd_core.atomic import write_text
-from brcd_core.config import fingerprint
+from brcd_core.config import fingerprint, shown
 from brcd_core.profiles import ParameterError, Part
 from brcd_core.records import Record, RecordError
 from brcd_core.study import (
@@ -86,7 +86,7 @@ def gather(profile: str, report: Report = print) -> list[Record]:
             return collected
     for run in wanted:
         if not (records.finished(run.folder) and _of_its_settings(run, records.read(run.folder))):
-            report(f"{run.folder} has no record of these settings: running it now")
+            report(f"{shown(run.folder)} has no record of these settings: running it now")
             RUNNERS[type(run)](run, report)
     return collect(profile)
 
@@ -121,7 +121,7 @@ def _parts(names: list[Part] | None) -> Record:
 
 
 def _same_teachers(found: list[Record]) -> None:
-    """RecordError if a student learnt from another checkpoint than the one that its teacher's record speaks of."""
+    """RecordError if a student or a bit analysis is of another checkpoint than the one of its teacher's record."""
     names = ("teacher", "hash_model", "bits", "seed")
 
     def key(record: Record) -> tuple[Any, ...]:
@@ -129,12 +129,13 @@ def _same_teachers(found: list[Record]) -> None:
 
     teachers = {key(record): record.get("checkpoint") for record in found if record["kind"] == "teacher"}
     for record in found:
-        learnt_from = record["provenance"]["inputs"].get("teacher")
-        if record["kind"] == "student" and learnt_from != teachers.get(key(record)):
+        made_from = record["provenance"]["inputs"].get("teacher")
+        if record["kind"] in ("student", "redundancy") and made_from != teachers.get(key(record)):
             run = record["run"]
+            who = ", ".join(run[name] for name in ("teacher", "student", "method") if name in run)
             raise RecordError(
-                f"student {run['student']}, {run['method']}, {run['bits']} bits, seed {run['seed']} learnt from "
-                f"another teacher than there is now; train it again (make clean study PROFILE={run['profile']})"
+                f"{record['kind']} {who}, {run['bits']} bits, seed {run['seed']} is of another teacher's checkpoint "
+                f"than there is now; do it again (make clean study PROFILE={run['profile']})"
             )
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from brcd_core import backbones, datasets, records
 from brcd_core.config import cache_dir
 from brcd_core.hashing import HashHead
-from brcd_core.settings import Settings
-from brcd_core.study import banking
+from brcd_core.settings import Data, Settings
+from brcd_core.study import banking, code_version
 from brcd_core.study.runs import FeatureRun
 from brcd_core.views.augmentation import augment, clean
 from brcd_core.views.bank import Bank, ids_checksum
@@ -67,7 +67,8 @@ class Inputs:
         return self.banks[role][split].tensor(self.device)[0]
 
     def codes(self, head: HashHead, role: str, *splits: str) -> list[np.ndarray]:
-        """Codes (N, K) in {-1, +1} of the clean images, one array a split."""
+        """Codes (N, K) in {-1, +1} of the clean images, one array a split. Takes the head to the device."""
+        head = head.to(self.device)
         return [head.codes(self.features(role, split)).cpu().numpy() for split in splits]
 
     def new_head(self, role: str, bits: int, seed: int) -> HashHead:
@@ -105,8 +106,7 @@ def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
     weights and banks raise: each names the file and the way out.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset = _dataset(settings.data.dataset, settings.data.place(), cache_dir())
-    ids = datasets.split(settings.data.dataset, settings.data.sizes(), settings.data.place())
+    dataset, ids = _images(settings.data)
     of_training = ["train", "rotated"] if settings.uses_rotated() else ["train"]
     splits = [*(of_training if settings.views.count else []), *SPLITS]
     banks = {
@@ -116,10 +116,17 @@ def load_inputs(settings: Settings, networks: Mapping[str, str]) -> Inputs:
     return Inputs(settings, networks, device, dataset, ids, banks)
 
 
+def _images(data: Data) -> tuple[datasets.Dataset, dict[str, np.ndarray]]:
+    """A dataset and its splits (image ids), both as they were when the process first asked for them."""
+    return _opened(data.dataset, tuple(data.sizes().items()), data.place(), cache_dir())
+
+
 @lru_cache(maxsize=2)
-def _dataset(name: str, place: Path | None, cache: Path) -> datasets.Dataset:
-    """A dataset, opened once a process; `cache` is there to tell one cache from another."""
-    return datasets.load(name, place)
+def _opened(
+    name: str, sizes: tuple[tuple[str, int], ...], place: Path | None, cache: Path
+) -> tuple[datasets.Dataset, dict[str, np.ndarray]]:
+    """`cache` is there to tell one cache from another."""
+    return datasets.load(name, place), datasets.split(name, dict(sizes), place)
 
 
 def prepare(run: FeatureRun) -> records.Record:
@@ -142,6 +149,7 @@ def prepare(run: FeatureRun) -> records.Record:
         "kind": "features",
         "run": run.model_dump(mode="json"),
         "settings": run.settings.model_dump(mode="json"),
+        "code": code_version.of(run),
         "metrics": {"nearest_neighbour": nearest_neighbour_accuracy(inputs, run.roles[0]) if inputs.labelled else None},
         "known_answer": answer,
         "efficiency": efficiency.measure(encoder, device=inputs.device)
@@ -163,9 +171,8 @@ def prepare(run: FeatureRun) -> records.Record:
 
 def example_views(settings: Settings, images: int, views: int) -> tuple[np.ndarray, np.ndarray]:
     """Some training images as backbones see them: clean (n, S, S, 3), and views (n, v, S, S, 3), in [0, 1]."""
-    data, chosen = settings.data, settings.views
-    dataset = _dataset(data.dataset, data.place(), cache_dir())
-    ids = datasets.split(data.dataset, data.sizes(), data.place())["train"][:images]
+    chosen, (dataset, splits) = settings.views, _images(settings.data)
+    ids = splits["train"][:images]
     pixels = dataset.tensor(ids)
     drawn = [augment(pixels, ids, v, chosen.size, chosen.seed, chosen.augmentation) for v in range(views)]
     return (

@@ -13,6 +13,7 @@ import numpy as np
 from brcd_core import checkpoints, records, retrieval
 from brcd_core.agreement import agreement
 from brcd_core.atomic import replacing
+from brcd_core.config import shown
 from brcd_core.fetching import lock
 from brcd_core.hashing import HashHead
 from brcd_core.settings import Evaluation
@@ -48,12 +49,12 @@ def finished(run: TeacherRun, inputs: Callable[[], Mapping[str, Any]], report: R
     `inputs()`: the checksums that its record would name now. `report` is told why a run has to be done again.
     """
     if not records.finished(run.folder):
-        report(f"{run.folder} has no finished run: doing it now")
+        report(f"{shown(run.folder)} has no finished run: doing it now")
         return None
     record = records.read(run.folder)
     reason = _outdated(run, record, inputs())
     if reason:
-        report(f"{run.folder} {reason}: doing it now")
+        report(f"{shown(run.folder)} {reason}: doing it now")
     return None if reason else record
 
 

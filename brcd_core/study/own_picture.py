@@ -90,7 +90,7 @@ def searcher(run: SearchRun, report: Report = print) -> Searcher:
     trained = {"teacher": teacher(run.teacher_run(), report), "student": student(run.student_run(), report)}
     folders = {"teacher": run.teacher_run().folder, "student": run.student_run().folder}
     databases = {
-        role: pack(inputs.codes(one.head.to(inputs.device), role, "database")[0]) for role, one in trained.items()
+        role: pack(inputs.codes(one.head, role, "database")[0]) for role, one in trained.items()
     }
     encoders = {
         role: encoder.load(folder / CHECKPOINT, inputs.device, inputs.dataset.central)

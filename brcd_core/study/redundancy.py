@@ -29,8 +29,8 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
     started = time.perf_counter()
     settings = run.settings
     inputs = load_inputs(settings, {"teacher": run.teacher})
-    head = teacher(run.teacher_run(), report).head.to(inputs.device)
-    train, query, database = inputs.codes(head, "teacher", "train", "query", "database")
+    taught_by = teacher(run.teacher_run(), report)
+    train, query, database = inputs.codes(taught_by.head, "teacher", "train", "query", "database")
     labels = inputs.labels
     chosen = settings.distillation_settings()
     if not isinstance(chosen, brcd.Settings):
@@ -49,6 +49,7 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
         query, database, labels["query"], labels["database"], found, means, FRACTIONS, settings.evaluation.k, run.seed
     ).to_dict("records") if inputs.labelled else []
     correlation, balance = bits.bit_correlation(train), bits.bit_balance(train)
+    sources = inputs.checksums | {"teacher": taught_by.record["checkpoint"]}
     record = {
         "kind": "redundancy",
         "run": run.model_dump(mode="json"),
@@ -74,7 +75,7 @@ def analyse(run: RedundancyRun, report: Report = print) -> records.Record:
             "over_margin": over_margin.to_dict("records"),
             "dropping": dropping,
         },
-        "provenance": records.provenance(inputs.device, time.perf_counter() - started, inputs.checksums),
+        "provenance": records.provenance(inputs.device, time.perf_counter() - started, sources),
     }
     record = records.plain(record)
     records.write(run.folder, record)

@@ -138,7 +138,7 @@ def code_maps(run: SearchRun, images: int = 1000, report: Report = print) -> tup
         heads[f"{run.student}, {one.method}"] = ("student", student(one, report).head)
     maps = {}
     for title, (role, head) in heads.items():
-        (codes,) = inputs.codes(head.to(inputs.device), role, "query")
+        (codes,) = inputs.codes(head, role, "query")
         perplexity = min(30.0, (len(labels) - 1) / 3)
         tsne = TSNE(metric="hamming", init="random", perplexity=perplexity, random_state=run.seed)
         maps[title] = (tsne.fit_transform(codes[:images].astype(np.float32)), classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from brcd_core import checkpoints, hashing, records
+from brcd_core.config import shown
 from brcd_core.study import weights
 from brcd_core.study.distil import distil, student_scores
 from brcd_core.study.features import load_inputs
@@ -45,7 +46,7 @@ def student(run: StudentRun, report: Report = print) -> Trained:
             used = weights.method_settings(run, report).model_dump(mode="json")
             if record["resolved"]["distillation"] == used:
                 return load(run, record)
-            report(f"{run.folder} was trained with another weight than is chosen now: doing it now")
+            report(f"{shown(run.folder)} was trained with another weight than is chosen now: doing it now")
         return _train(run, report)
 
 
