@@ -52,6 +52,8 @@ def test_cluster_is_the_k_means_of_scikit_learn_and_repeats() -> None:
     assert_array_equal(found.assignment, again.assignment)
     assert_allclose(found.centres, reference.cluster_centers_, atol=1e-6)
     assert_array_equal(found.assignment, found.assign(codes))
+    scan = bits.cluster_scan(codes, [6], None, seed=7, n_init=3)
+    assert scan["inertia"].tolist() == [reference.inertia_]
 
 
 def test_assign_is_the_nearest_centre() -> None:
@@ -205,6 +207,14 @@ def test_balance_and_correlation_are_those_of_numpy() -> None:
     assert not np.isnan(correlation).any()
 
 
+def test_equal_and_opposite_bits_correlate_by_one_and_no_more() -> None:
+    for size in range(2, 30):  # for some of them, rounding goes beyond
+        bit = np.where(np.arange(size) < 1, -1.0, 1.0)
+        correlation = bits.bit_correlation(np.stack([bit, bit, -bit], axis=1))
+        assert_allclose(correlation, np.outer([1, 1, -1], [1, 1, -1]), rtol=1e-12)
+        assert np.abs(correlation).max() == 1
+
+
 # ---- dropping bits ----------------------------------------------------------------------------------------
 
 
@@ -257,6 +267,8 @@ def test_drop_effect_draws_are_seeded_and_arguments_checked() -> None:
     assert_array_equal(first, again)
     assert first[0] == other[0]
     assert first[2] != other[2]
+    usual = bits.drop_effect(*problem, clusters, mu, [0.5], k=20)["map"]
+    assert_array_equal(usual, bits.drop_effect(*problem, clusters, mu, [0.5], k=20, seed=0, draws=3)["map"])
     with pytest.raises(ValueError, match="fractions from 0 to 1"):
         bits.drop_effect(*problem, clusters, mu, [1.5], k=20)
     with pytest.raises(ValueError, match="mu has shape"):

@@ -214,6 +214,23 @@ def test_assignment_is_the_nearest_centre():
     for row, cluster in zip(codes, prepared.assignment.tolist()):
         distances = ((prepared.centres - row.double()) ** 2).sum(1)
         assert distances[cluster] == distances.min()
+    assert prepared.centres.dtype == torch.float64  # a single-precision near tie may go to another centre
+
+
+def test_clusters_depend_on_the_teachers_seed_alone():
+    codes = torch.as_tensor(np.random.default_rng(0).choice([-1.0, 1.0], (100, 16)))  # no clusters to be found
+    one, again, other = (brcd.prepare(TeacherKnowledge(codes, seed), brcd.Settings()) for seed in (3, 3, 4))
+    assert torch.equal(one.centres, again.centres) and torch.equal(one.assignment, again.assignment)
+    assert not torch.equal(one.assignment, other.assignment)
+
+
+def test_a_near_tie_is_no_offset_positive():
+    """Codes come in single precision, which cannot tell these two centres apart; the second is nearer."""
+    s, t, u = torch.ones(3, 4, 16)
+    centres = torch.tensor([[-1e-9], [1e-9]], dtype=torch.float64).repeat(1, 16)
+    prepared = brcd.Prepared(centres, torch.ones(4, dtype=torch.long), torch.ones(2, 16))
+    # All rows have one meaning, so there is no negative.
+    assert brcd.loss(as_batch(s, t, u, torch.arange(4)), prepared, brcd.Settings()) == 0
 
 
 def test_bad_settings_are_named():

@@ -244,6 +244,16 @@ def test_the_transport_plan_has_its_marginals_and_is_near_the_cheapest_assignmen
     assert single.numpy() == pytest.approx(plan.numpy(), abs=1e-4)
 
 
+def test_the_transport_plan_is_as_even_as_it_is_asked_to_be():
+    cost = torch.as_tensor(np.random.default_rng(1).uniform(0, 2, (5, 6, 8)))
+    tolerances, uneven = (1e-1, 1e-3, 1e-6), []
+    for tolerance in tolerances:
+        plan = packd.transport_plan(cost, epsilon=0.05, iterations=2000, tolerance=tolerance)
+        uneven.append((6 * plan.sum(2)).log().abs().max().item())
+        assert uneven[-1] <= tolerance * (1 + 1e-6)
+    assert uneven[0] > uneven[1] > uneven[2]  # what is asked for less ends sooner
+
+
 def test_a_memory_moves_the_rows_it_is_given_and_no_other():
     memory = Memory(torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]))
     assert memory.rows.tolist() == [[1, 0], [0, 1], [-1, 0]]

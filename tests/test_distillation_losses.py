@@ -292,7 +292,8 @@ def test_gradients_stay_small_where_codes_coincide(name, dtype):
 
 
 @every_method
-def test_sure_bits_do_not_overflow(name):
+@pytest.mark.filterwarnings("error")
+def test_sure_bits_neither_overflow_nor_warn(name):
     student, teacher = (1000 * x.float() for x in draw(6, 16, 6))
     student.requires_grad_()
     value = loss_of_logits(name, student, teacher)

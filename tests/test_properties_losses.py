@@ -44,6 +44,7 @@ def test_masked_cosines_are_those_of_the_bits_that_are_kept(seed: int, size: int
             left, right = masks[a] * rows[a], masks[c if own else a] * rows[c]
             assert found[a, c].item() == pytest.approx(cosine(left.tolist(), right.tolist()), abs=1e-9)
     assert not found[0].any()
+    assert own or torch.equal(found, brcd.masked_cosines(rows, masks))
     same = masks[1:2].repeat(size, 1)
     torch.testing.assert_close(brcd.masked_cosines(rows, same), brcd.masked_cosines(rows, same, own=True))
 

@@ -148,6 +148,7 @@ def test_precision_at_is_the_mean_over_all_tie_orders(problem: Problem, k: int) 
     assert_allclose(retrieval.precision_at(table, [k, 1]), [slow, first], rtol=0, atol=1e-13)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("k", [1, 700, 2000, 4999, 5000, 9000])
 def test_average_precision_of_large_groups(k: int) -> None:
     """Thousands of ties: exact binomials for the cut, and a sum over places for the rest."""
@@ -280,6 +281,7 @@ def test_stable_average_precision_against_a_loop(problem: Problem, k: int) -> No
 def test_stable_average_precision_with_many_labels_and_blocks() -> None:
     query, database, wanted, offered = random_problem(300, 900, 16, 70, seed=4)
     fast = retrieval.stable_average_precision(query, database, wanted, offered, 800)
+    assert fast.shape == (300,)
     for q in (0, 150, 299):
         distance = (np.sign(query[q]) != np.sign(database)).sum(axis=1)
         hits = (offered & wanted[q]).any(axis=1)[np.argsort(distance, kind="stable")]
