@@ -10,7 +10,7 @@ import pandas as pd
 from brcd_core.records import Record
 from brcd_core.tables.cells import number
 from brcd_core.tables.protocol import about, cut, sources
-from brcd_core.tables.scores import BRCD, PARADIGMS, NoRecords, Row, in_order, of_kind, row_of
+from brcd_core.tables.scores import BRCD, PARADIGMS, NoRecords, Row, Seeds, by_seed, in_order, of_kind, row_of
 from brcd_core.tables.table import NOTHING, Table, headers, make
 
 Line = Mapping[str, Any]
@@ -26,8 +26,8 @@ def comparisons_table(records: Iterable[Record]) -> Table:
     lines = _lines(records)
     if not lines:
         raise NoRecords("no record of comparisons, so there is nothing to compare")
-    maps = _maps(of_kind(records, "student"))
-    lines = [{**line, "agreeing": _agreeing(line, maps)} for line in lines]
+    scores = by_seed(records)
+    lines = [{**line, "agreeing": _agreeing(line, scores)} for line in lines]
     place = [*Row._fields, "bits"]
     found = {(*(line[name] for name in place), line["paradigm"]): line for line in lines}
     keys = sorted({key[:-1] for key in found}, key=lambda key: (*key[:3], key[4], key[3]))
@@ -136,23 +136,11 @@ def _lines(records: Iterable[Record]) -> list[Line]:
     return sorted((line for record in found for line in record["lines"]), key=lambda line: [line[n] for n in place])
 
 
-def _maps(students: Iterable[Record]) -> dict[tuple[Any, ...], float]:
-    """mAP of each student, by line, code length, paradigm and seed."""
-    return {
-        (*row_of(record), record["run"]["bits"], paradigm, record["run"]["seed"]): scores["map"]
-        for record in students
-        for paradigm in PARADIGMS
-        if "map" in (scores := record["metrics"].get(paradigm.lower(), {}))
-    }
-
-
-def _agreeing(line: Line, maps: Mapping[tuple[Any, ...], float]) -> int:
+def _agreeing(line: Line, scores: Mapping[tuple[Row, int, str], Seeds]) -> int:
     """In how many seeds the difference has the sign of the mean difference."""
-    place, rest = (line["teacher"], line["hash_model"], line["student"]), (line["bits"], line["paradigm"])
-    by_seed = [
-        maps[*place, BRCD, *rest, seed] - maps[*place, line["method"], *rest, seed] for seed in line["seeds"]
-    ]
-    return sum(one * line["difference"] > 0 for one in by_seed)
+    row = Row(*(line[name] for name in Row._fields))
+    theirs, ours = (scores[one, line["bits"], line["paradigm"]] for one in (row, row._replace(method=BRCD)))
+    return sum((ours[seed] - theirs[seed]) * line["difference"] > 0 for seed in line["seeds"])
 
 
 def _settings(compared: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
