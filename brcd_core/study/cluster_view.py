@@ -82,6 +82,10 @@ class Clustered:
         """The queries that fall into the cluster, in their order."""
         return np.flatnonzero(self.member == cluster)
 
+    def sizes(self) -> list[int]:
+        """Training images in each cluster."""
+        return np.bincount(self.found.assignment, minlength=len(self.found.centres)).tolist()
+
     def largest(self) -> int:
         """The cluster that most queries fall into."""
         return int(np.bincount(self.member).argmax())

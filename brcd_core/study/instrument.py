@@ -116,10 +116,9 @@ class ClusterControls:
         """The clusters of this code length; the largest is chosen."""
         self.said.value = f"clustering the {self.bits.value}-bit codes …"
         view = self._of_length(self.bits.value)
-        sizes = [len(view.by_distance(cluster)) for cluster in range(len(view.found.centres))]
         self.cluster.options = [
             (f"{view.name(cluster).removeprefix('cluster ')}, {size:,} images", cluster)
-            for cluster, size in enumerate(sizes)
+            for cluster, size in enumerate(view.sizes())
         ]
         self.cluster.value = view.largest()
 

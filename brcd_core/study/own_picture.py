@@ -89,9 +89,7 @@ def searcher(run: SearchRun, report: Report = print) -> Searcher:
     inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     trained = {"teacher": teacher(run.teacher_run(), report), "student": student(run.student_run(), report)}
     folders = {"teacher": run.teacher_run().folder, "student": run.student_run().folder}
-    databases = {
-        role: pack(inputs.codes(one.head, role, "database")[0]) for role, one in trained.items()
-    }
+    databases = {role: pack(inputs.codes(one.head, role, "database")[0]) for role, one in trained.items()}
     encoders = {
         role: encoder.load(folder / CHECKPOINT, inputs.device, inputs.dataset.central)
         for role, folder in folders.items()

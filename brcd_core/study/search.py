@@ -80,17 +80,19 @@ def search(run: SearchRun, report: Report = print) -> Found:
     """The first `shown` hits of `queries` query images drawn with the run's seed; ties by database index."""
     inputs = load_inputs(run.settings, {"student": run.student, "teacher": run.teacher})
     heads = {
-        "teacher": teacher(run.teacher_run(), report).head.to(inputs.device),
-        "student": student(run.student_run(), report).head.to(inputs.device),
+        "teacher": teacher(run.teacher_run(), report).head,
+        "student": student(run.student_run(), report).head,
     }
     chosen = np.random.default_rng(run.seed).choice(len(inputs.ids["query"]), run.queries, replace=False)
-    codes = {role: inputs.codes(head, role, "query", "database") for role, head in heads.items()}
+    codes = {
+        role: [pack(part) for part in inputs.codes(head, role, "query", "database")] for role, head in heads.items()
+    }
     wanted, offered = inputs.labels["query"][chosen], inputs.labels["database"]
     return Found(
         inputs,
         chosen,
         {
-            name: hits_of(pack(codes[asks][0][chosen]), pack(codes[answers][1]), run.shown, wanted, offered)
+            name: hits_of(codes[asks][0][chosen], codes[answers][1], run.shown, wanted, offered)
             for name, (asks, answers) in WAYS.items()
         },
         run.bits,
@@ -157,4 +159,3 @@ def _alone(run: SearchRun) -> list[StudentRun]:
     used = [name for block in run.study.runs for name in block.methods]
     names = [name for name in used if run.study.resolve(name).distillation.name == "none"][:1]
     return [run.student_run().model_copy(update={"method": name}) for name in names]
-
