@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 
@@ -10,6 +11,7 @@ import pytest
 import synthetic_records as made_up
 import synthetic_study
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from PIL import Image
 
 from brcd_core import plots
@@ -186,6 +188,16 @@ def test_code_map_colours_classes_and_counts_neighbours_of_the_same_class():
     figure = plots.code_map({"one": (places, numbers)}, ["a", "b", "c"], "Protocol: X.")
     assert figure.axes[0].get_title("left") == f"one ({right / known:.0%})"
     assert figure.caption.endswith(f"one {right / known:.0%}. Protocol: X.")
+
+
+def test_long_titles_of_code_maps_do_not_touch():
+    places, numbers = RANDOM.normal(size=(9, 2)), np.arange(9) % 2
+    names = ("teacher clip_vit_b16_dequantised", "efficientnet_lite0, soft_bit_cross_entropy", "mobilenet_v2, brcd")
+    figure = plots.code_map(dict.fromkeys(names, (places, numbers)), ["a", "b"])
+    figure.draw_without_rendering()
+    titles = [text for text in figure.findobj(Text) if "%)" in text.get_text()]
+    boxes = [text.get_window_extent() for text in titles]
+    assert [one.x1 < other.x0 for one, other in itertools.pairwise(boxes)] == [True, True]
 
 
 def test_code_map_refuses_what_does_not_fit():

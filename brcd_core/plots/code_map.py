@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from brcd_core.plots.style import GREY, PALE, Picture, drawn, grid, headed
 Array = NDArray[Any]
 COLUMNS = 3
 SIDE = 2.9  # inches of a panel
+TITLE = 30  # letters of a line of its title
 NAMED = 20  # classes up to which a legend names the colours
 NO_CLASS = "none, or several"
 
@@ -56,7 +58,7 @@ def code_map(panels: Mapping[str, tuple[Array, Array]], classes: Sequence[str], 
         order = np.argsort(numbers >= 0, kind="stable")
         shown = [colours[int(number)] for number in numbers[order]]
         axes.scatter(places[order, 0], places[order, 1], s=5, c=shown, linewidths=0, rasterized=True)
-        axes.set_title(f"{title} ({shares[title]:.0%})")
+        axes.set_title(textwrap.fill(f"{title} ({shares[title]:.0%})", TITLE))
     for axes in flat:
         axes.set_axis_off()
         axes.set_aspect("equal", adjustable="datalim")
