@@ -1,6 +1,6 @@
 """One record a run: what was run, on what, with what result. Written last and atomically.
 
-A record on disk carries the SHA-256 of the rest of it, so that a changed digit is found; one of before has none.
+A record on disk carries the SHA-256 of the rest of it, so that a changed digit is found.
 """
 
 from __future__ import annotations
@@ -147,6 +147,6 @@ def _sealed(record: Record) -> Record:
 def _opened(content: bytes) -> Record:
     """A record as it was before it went to disk. ValueError if it is not that."""
     record: Record = json.loads(content.decode("utf-8"))
-    if isinstance(record, dict) and CHECKSUM in record and record.pop(CHECKSUM) != fingerprint(record):
+    if not isinstance(record, dict) or record.pop(CHECKSUM, None) != fingerprint(record):
         raise ValueError("it is not what was written")
     return record

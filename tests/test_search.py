@@ -237,6 +237,10 @@ def test_an_index_that_is_damaged(photos: Path, head: Path, tmp_path: Path, caps
         assert main(query) == 1
         return capsys.readouterr().err
 
+    def changed(**entries: object) -> None:
+        """The index says something else, and its checksum is right."""
+        (out / index.NAMES).write_text(json.dumps(tiny_heads.sealed(about | entries)))
+
     assert f"error: there is no index in {out}; make one" in said()
     assert main(["index", str(photos), "--head", str(head), "--out", str(out)]) == 0
     capsys.readouterr()
@@ -249,23 +253,24 @@ def test_an_index_that_is_damaged(photos: Path, head: Path, tmp_path: Path, caps
     about = json.loads((out / index.NAMES).read_text())
     (out / index.NAMES).write_text(json.dumps(about | {"names": about["names"][::-1]}))
     assert f"the index in {out} is damaged (its names are not those that were written)" in said()
-    del about["checksum"]
-    (out / index.NAMES).write_text(json.dumps(about | {"names": about["names"][:-1]}))
+    (out / index.NAMES).write_text(json.dumps({name: about[name] for name in about if name != "checksum"}))
+    assert f"the index in {out} is damaged (its names are not those that were written)" in said()
+    changed(names=about["names"][:-1])
     assert "it has 150 codes and 149 names" in said()
-    (out / index.NAMES).write_text(json.dumps(about | {"head": about["head"] | {"bits": 24}}))
+    changed(head=about["head"] | {"bits": 24})
     assert "its codes have 16 bits, those of its head 24" in said()
-    (out / index.NAMES).write_text(json.dumps(about | {"head": about["head"] | {"about": {}}}))
+    changed(head=about["head"] | {"about": {}})
     assert f"the index in {out} is damaged ('run')" in said()
     for elsewhere in (str(out / about["codes"]), f"../index/{about['codes']}"):
-        (out / index.NAMES).write_text(json.dumps(about | {"codes": elsewhere}))
+        changed(codes=elsewhere)
         assert f"its codes are said to be in '{elsewhere}'" in said()
     codes = out / about["codes"]
     whole = codes.read_bytes()
     codes.write_bytes(b"no index of faiss" * 9)
-    (out / index.NAMES).write_text(json.dumps(about | {"sha256": hashlib.sha256(codes.read_bytes()).hexdigest()}))
+    changed(sha256=hashlib.sha256(codes.read_bytes()).hexdigest())
     assert f"the index in {out} is damaged (Error in " in said()
     codes.write_bytes(whole)
-    (out / index.NAMES).write_text(json.dumps(about))
+    changed()
     longer = tiny_heads.save_head(tmp_path / "longer.safetensors", bits=24)
     assert main([*query, "--head", str(longer)]) == 1
     assert "they differ in length" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_a_finished_run_is_loaded_and_one_of_other_settings_is_not(chain, monkey
     record["settings"]["student"]["hidden"] = 1
     path = run.folder / records.NAME
     whole = path.read_text()
-    path.write_text(json.dumps(record))
+    records.write(run.folder, record)
     with pytest.raises(pytest.fail.Exception):
         student.student(run, quiet)
     path.write_text(whole)
@@ -138,7 +138,7 @@ def test_a_student_of_another_teacher_is_found(chain):
     whole = path.read_text()
     record = records.read(run.folder)
     record["provenance"]["inputs"]["teacher"] = "0" * 64
-    path.write_text(json.dumps(record))
+    records.write(run.folder, record)
     with pytest.raises(RecordError, match=r"student .*brcd, 16 bits, seed 0 is of another teacher"):
         collect.collect("smoke")
     lines = []
@@ -346,7 +346,7 @@ def test_another_choice_of_weight_trains_the_student_again(chain):
     record = records.read(run.weights_run().folder)
     for line in record["grid"]:
         line["chosen"] = not line["chosen"]
-    path.write_text(json.dumps(record))
+    records.write(path.parent, record)
     lines = []
     other = student.student(run, lines.append).record["resolved"]["distillation"]["weight"]
     assert any("another weight" in line for line in lines)

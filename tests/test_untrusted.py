@@ -181,7 +181,7 @@ def test_no_index_is_given_to_faiss_to_read(head: Path, tmp_path: Path, content:
     about = written(head, tmp_path, flat())
     assert index.read(tmp_path).codes.ntotal == 3
     for changed in ({"names": "abc"}, {"names": {"a": 1, "b": 2, "c": 3}}, {"names": [1, 2, 3]}, {"head": []}):
-        (tmp_path / index.NAMES).write_text(json.dumps(about | changed))
+        (tmp_path / index.NAMES).write_text(json.dumps(tiny_heads.sealed(about | changed)))
         with pytest.raises(index.BrokenIndexError):
             index.read(tmp_path)
     written(head, tmp_path, content)
@@ -203,5 +203,5 @@ def written(head: Path, folder: Path, content: bytes) -> dict[str, Any]:
         "codes": f"codes-{checksum[:12]}.faiss", "sha256": checksum, "folder": "photos", "names": ["a", "b", "c"],
         "skipped": {}, "query_head": str(head), "head": read_origin(head)._asdict(),
     }  # fmt: skip
-    (folder / index.NAMES).write_text(json.dumps(about))
+    (folder / index.NAMES).write_text(json.dumps(tiny_heads.sealed(about)))
     return about

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from brcd_core import backbones, checkpoints, datasets
+from brcd_core.config import fingerprint
 from brcd_core.hashing import HashHead
 from brcd_core.study import outcome, runs
 from brcd_core.views.augmentation import clean
@@ -37,6 +38,12 @@ def change_about(path: Path, about: dict[str, Any]) -> Path:
     """The same head, said to be something else."""
     checkpoints.save_head(path, checkpoints.load_head(path)[0], about)
     return path
+
+
+def sealed(index: dict[str, Any]) -> dict[str, Any]:
+    """What an index's JSON file says, with its checksum: of whatever it says now."""
+    said = {name: value for name, value in index.items() if name != "checksum"}
+    return said | {"checksum": fingerprint(said)}
 
 
 def sample() -> torch.Tensor:
