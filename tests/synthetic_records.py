@@ -91,7 +91,7 @@ def features(backbone: str) -> Record:
             "nearest_neighbour": 0.9 if "vit" in backbone else 0.7,
         },
         "banks": {
-            f"{role} {split}": {"name": split, "shape": shape, "checksum": "c" * 64, "megabytes": 61.4}
+            f"{role} {split}": {"split": split, "shape": shape, "checksum": "c" * 64, "megabytes": 61.4}
             for split, shape in sizes.items()
         },
         "efficiency": efficiency(backbone),

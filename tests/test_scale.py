@@ -8,17 +8,20 @@ import tracemalloc
 import numpy as np
 import pytest
 import synthetic_records as made_up
+import synthetic_study
 
 from brcd_core import records
 from brcd_core.codes import nearest, pack
 from brcd_core.config import repository
 from brcd_core.plots.scale import scale_figure
+from brcd_core.plots.trade_off import trade_off
 from brcd_core.profiles import ParameterError
 from brcd_core.records import RecordError
 from brcd_core.study import scale
 from brcd_core.study.scale import ScaleRun
 from brcd_core.tables import scale_table as table
 from brcd_core.tables.scale_table import Encoder, Measured
+from brcd_core.tables.scores import NoRecords
 
 TEACHER = Encoder("big", "teacher", dim=300, images_per_second=50.0, query=0.02, training=11.0)
 STUDENT = Encoder("small", "student", dim=1000, images_per_second=400.0, query=0.004, training=33.0)
@@ -241,7 +244,9 @@ def test_the_committed_measurements_give_the_tables(tmp_path, monkeypatch, capsy
         assert float(values["one query, searched", way, 10**6]) == pytest.approx(float(largest[column]) / 1000)
         assert float(values["one query, searched", way, 10**8]) == pytest.approx(float(largest[column]) / 10)
     assert float(values["clean features", "dinov2_vits14", 10**8]) == 384 * 2 * 10**8
-    assert sorted(path.name for path in (tmp_path / "figures/scale").iterdir()) == ["scale.png", "scale.svg"]
+    assert sorted(path.name for path in (tmp_path / "figures/scale").iterdir()) == [
+        "scale.png", "scale.svg", "trade_off.png", "trade_off.svg",
+    ]  # fmt: skip
 
 
 def test_the_figure_shows_what_was_measured_as_dots_and_the_rest_dashed():
@@ -261,5 +266,38 @@ def test_labels_of_encoders_that_are_close_are_one():
     near = [STUDENT, STUDENT._replace(name="other", query=0.0041), TEACHER, TEACHER._replace(name="third", query=None)]
     figure = scale_figure(Measured(near, 500, 8, [64], MEASURED.searches, 1e-5), [10**6], 0.05)
     assert [text.get_text() for text in figure.axes[0].texts] == [
-        "encoding by small 4 ms, other 4.1 ms", "encoding by big 20 ms"
+        "encoding by other, 4.1 ms\nencoding by small, 4 ms", "encoding by big, 20 ms"
     ]  # fmt: skip
+
+
+# ---- what a student loses and saves
+
+
+def test_scores_stand_beside_the_time_of_a_query():
+    """Every mark is a mean by hand, every bar a time; the caption says how many times as fast."""
+    study = synthetic_study.whole_study(bits=(16, 64))
+    own = [record for record in study if record["run"].get("teacher") != "clip_vitb16"]
+    figure = trade_off(own, 64, {"dinov2_vits14": 20.0, "resnet18": 8.0, "another": 1.0}, "As told.")
+    left, right = figure.axes
+
+    def mean(paradigm, **wanted):
+        wanted |= {"bits": 64, "hash_model": "cibhash"}
+        found = [r for r in own if "metrics" in r and all(r["run"].get(n) == value for n, value in wanted.items())]
+        return statistics.mean(record["metrics"][paradigm]["map"] for record in found if paradigm in record["metrics"])
+
+    shown = [float(marks.get_offsets()[0][0]) for marks in left.collections if len(marks.get_offsets()) == 1]
+    assert shown == pytest.approx([
+        mean("teacher", teacher="dinov2_vits14"),
+        mean("sshp", student="resnet18", method="brcd"),
+        mean("ashp", student="resnet18", method="brcd"),
+        mean("sshp", student="resnet18", method="alone"),
+    ])  # fmt: skip
+    assert [bar.get_width() for bar in right.patches] == [20.0, 8.0]
+    assert [text.get_text() for text in right.texts] == ["20.0 ms", "8.0 ms, 2.5× as fast"]
+    assert "resnet18 answers 2.5 times as fast as dinov2_vits14. As told. Protocol" in figure.caption
+
+
+@pytest.mark.parametrize("times", [{}, {"resnet18": 8.0}, {"dinov2_vits14": 20.0}])
+def test_without_their_times_nothing_is_shown(times):
+    with pytest.raises(NoRecords, match="of one teacher and its students with 64 bits in part backbones"):
+        trade_off(synthetic_study.whole_study(), 64, times, "")

@@ -12,6 +12,7 @@ from brcd_core.plots.style import GREY, INK, PALE, Picture, drawn, grid, headed
 from brcd_core.tables.scale_table import BITS, Measured, finding, search_seconds, told
 
 COLOURS = {"nearest": "#0072b2", "faiss": "#d55e00"}
+NAMES = {"nearest": "search by this repository (nearest)", "faiss": "search by FAISS (IndexBinaryFlat)"}
 DASHED = (0, (5, 3))
 POINTS = 200
 APART = 1.5  # times, so that labels do not overlap
@@ -25,7 +26,8 @@ def scale_figure(measured: Measured, databases: Sequence[int], wait: float) -> P
     """
     figure = headed(
         "Up to which size is an exhaustive search sensible?",
-        f"One query on one core, {BITS} bits. Dots: measured; dashed: extrapolated. Level: encoding it, two threads.",
+        f"One query, {BITS} bits, searched on one core. Dots: measured; solid: between them; dashed: extrapolated in "
+        "proportion. Horizontal lines: encoding the query, on two threads.",
         height=4.2,
         more=finding(measured, databases, wait),
     )
@@ -46,13 +48,13 @@ def scale_figure(measured: Measured, databases: Sequence[int], wait: float) -> P
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("codes in the database")
     axes.set_ylabel("milliseconds a query")
-    handles = [Line2D([], [], color=COLOURS[way], marker="o", label=f"search, {way}") for way in measured.searches]
+    handles = [Line2D([], [], color=COLOURS[way], marker="o", label=NAMES[way]) for way in measured.searches]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=GREY)
     return figure
 
 
 def _levels(axes: Axes, measured: Measured, left: float) -> None:
-    """A line for each encoder whose latency was measured; those that are close together share a label."""
+    """A line for each encoder whose latency was measured; those that are close together share a label below them."""
     groups: list[list[tuple[float, str]]] = []
     for query, name in sorted((one.query, one.name) for one in measured.encoders if one.query is not None):
         axes.axhline(1000 * query, color=GREY, linewidth=1.0, zorder=1)
@@ -61,7 +63,6 @@ def _levels(axes: Axes, measured: Measured, left: float) -> None:
         else:
             groups.append([(query, name)])
     for group in groups:
-        names = ", ".join(f"{name} {told(query, 'seconds')}" for query, name in group)
-        axes.annotate(
-            f"encoding by {names}", (left, 1000 * group[-1][0]), (2, 3), textcoords="offset points", size=9, color=INK
-        )
+        names = "\n".join(f"encoding by {name}, {told(query, 'seconds')}" for query, name in reversed(group))
+        place = (left, 1000 * group[0][0])
+        axes.annotate(names, place, (2, -3), textcoords="offset points", size=9, color=INK, va="top")

@@ -46,7 +46,7 @@ def training_curves(records: Iterable[Record], bits: int | None = None, student:
     figure = headed(
         "How does the validation score develop, and which epoch is chosen?",
         f"{whose}{score_name(chosen)} of the validation images at {bits} bits, one line a seed; marked: the epoch "
-        "whose weights are kept. Students are judged by both paradigms at once, from the same weights."
+        "whose weights are kept; one checkpoint serves both paradigms."
         + (" Arrow: kept scores far below all others, with their mean." if floor is not None else ""),
         height=0.7 + 1.8 * -(-len(lines) // columns),
         more=f"{_finding(chosen)}{about(chosen, 'main')}",
@@ -64,8 +64,9 @@ def training_curves(records: Iterable[Record], bits: int | None = None, student:
     for place, axes in enumerate(panels):
         if place >= len(lines):
             axes.set_visible(False)
-        if place >= len(panels) - columns:
+        if place >= len(lines) - columns:  # nothing is drawn below it
             axes.set_xlabel("epoch")
+            axes.tick_params(labelbottom=True)
         if place % columns == 0:
             axes.set_ylabel(score_name(chosen))
     names = list(PARADIGMS) if of_kind(chosen, "student") else []

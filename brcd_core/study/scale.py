@@ -2,8 +2,9 @@
 
     python -m brcd_core.study.scale [PROFILE]
 
-writes results/scale/ and figures/scale/. It reads results/PROFILE/records.jsonl and results/benchmarks/ of the
-repository, wherever else runs are written to, and computes nothing but products.
+writes results/scale/ and figures/scale/: what grows with the database, and what a student loses and saves. It reads
+results/PROFILE/records.jsonl and results/benchmarks/ of the repository, wherever else runs are written to, and computes
+nothing but products.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from brcd_core import profiles, records
 from brcd_core.config import output_dir, repository
 from brcd_core.plots.scale import scale_figure
 from brcd_core.plots.style import Picture, save
+from brcd_core.plots.trade_off import trade_off
 from brcd_core.profiles import ParameterError
 from brcd_core.records import Record, RecordError
 from brcd_core.study import collect
@@ -87,6 +89,18 @@ def tables(run: ScaleRun) -> tuple[Table, Table]:
 def figure(run: ScaleRun) -> Picture:
     """A query's time over the size of the database."""
     return scale_figure(measured(run), run.databases, run.wait / 1000)
+
+
+def student_figure(run: ScaleRun) -> Picture:
+    """What the profile's students lose against their teacher, and what they save, in a database of its size."""
+    latency, items = _benchmark("latency"), f"{run.study.settings.data.database:,}"
+    size = run.study.settings.views.size
+    measured = latency[latency["pixels"] == size]
+    if items not in latency.columns or measured.empty:
+        raise RecordError(f"results/benchmarks/latency.csv has no query of {size} pixels among {items} codes")
+    milliseconds = dict(zip(measured["encoder"], measured[items].astype(float), strict=True))
+    told = f"Milliseconds: encoded on two threads, searched among {items} codes on one (results/benchmarks/latency.md)."
+    return trade_off(_records(run.profile), BITS, milliseconds, told)
 
 
 def speeds_told(run: ScaleRun) -> str:
@@ -185,14 +199,15 @@ def main(arguments: list[str] | None = None) -> int:
         profiles.load(profile)
         run = ScaleRun(profile=profile)
         written = tables(run)
-        drawn = figure(run)
+        drawn = {"scale": figure(run), "trade_off": student_figure(run)}
     except (RecordError, ParameterError) as error:
         print(error, file=sys.stderr)
         return 1
     for table in written:
         table.write(output_dir() / "results" / "scale")
         print(table.plain())
-    save(drawn, output_dir() / "figures" / "scale", "scale")
+    for name, picture in drawn.items():
+        save(picture, output_dir() / "figures" / "scale", name)
     return 0
 
 

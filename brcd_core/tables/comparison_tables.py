@@ -1,4 +1,4 @@
-"""Which differences to BRCD are real, and how each method's loss weight was chosen."""
+"""Which differences to BRCD are significant, and how each method's loss weight was chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ import pandas as pd
 from brcd_core.records import Record
 from brcd_core.tables.cells import number
 from brcd_core.tables.protocol import about, cut, sources
-from brcd_core.tables.scores import BRCD, PARADIGMS, NoRecords, Row, Seeds, by_seed, in_order, of_kind, row_of
+from brcd_core.tables.scores import (
+    BRCD,
+    PARADIGMS,
+    NoRecords,
+    Row,
+    Seeds,
+    by_seed,
+    fits_teacher,
+    in_order,
+    of_kind,
+    row_of,
+)
 from brcd_core.tables.table import NOTHING, Table, headers, make
 
 Line = Mapping[str, Any]
@@ -48,12 +59,12 @@ def comparisons_table(records: Iterable[Record]) -> Table:
     runs = [r for r in of_kind(records, "student") if (*row_of(r)[:3], r["run"]["bits"]) in _settings(compared)]
     runs = [r for r in runs if r["run"]["method"] == BRCD or (*row_of(r), r["run"]["bits"]) in compared]
     caption = (
-        f"Is {BRCD} really better? Its tie-aware mAP{f'@{cut(runs)}' if runs else ''} minus that of each method, on "
-        f"the same queries. {_finding(lines)}Positive: {BRCD} finds more. Interval: paired bootstrap over the "
+        f"Is {BRCD} better? Its tie-aware mAP{f'@{cut(runs)}' if runs else ''} minus that of each method, on "
+        f"the same queries. {_finding(lines, scores)}Positive: {BRCD} finds more. Interval: paired bootstrap over the "
         f"{_either(line['queries'] for line in lines)} queries, each query's average precision averaged over the "
-        f"seeds that both methods have, {family(records)}. Marked: real, the interval leaves out 0. It covers the "
-        "choice of queries, not the chance in training; of that the seeds tell: in how many of them the difference has "
-        "the sign that it has on average."
+        f"seeds that both methods have, {family(records)}. Bold: significant, the interval leaves out 0. It covers "
+        "the choice of queries, not the variation between training runs; of that the seeds tell: in how many of them "
+        "the difference has the sign that it has on average."
     )
     note = about(runs, "main") if runs else sources(of_kind(records, "comparisons"))
     columns = {name: [key[position] for key in keys] for position, name in enumerate(place)}
@@ -72,6 +83,7 @@ def weights_table(records: Iterable[Record]) -> Table:
     chosen = in_order(of_kind(records, "weights"))
     if not chosen:
         raise NoRecords("no record of a choice of weights, so there is no grid to show")
+    tried = " or ".join(dict.fromkeys(f"{r['run']['bits']} bits, seed {r['run']['seed']}" for r in chosen))
     lines = [
         {name: record["run"][name] for name in ("teacher", "hash_model", "student")}
         | {"lengths": ", ".join(map(str, record["lengths"])), "tried_at": record["run"]["bits"]}
@@ -101,9 +113,9 @@ def weights_table(records: Iterable[Record]) -> Table:
         if line is not None and len(grid) > 1
     ]
     caption = (
-        f"How the weight of each method's loss was chosen: validation score (by the rule that "
-        "also picks a method's checkpoint) with the published weight times a factor. Marked: the choice, which all "
-        f"code lengths of a line use. {sum(edges)} of {len(edges)} choices lie at an end of their grid, where a "
+        f"How the weight of each method's loss was chosen: validation score at {tried} (by the rule that also picks a "
+        "method's checkpoint) with the published weight times a factor. Bold: the choice, which all code lengths of a "
+        f"line use. {sum(edges)} of {len(edges)} choices lie at an end of their grid, where a "
         "wider one might have helped the method. Queries took no part."
     )
     heads = headers(
@@ -114,9 +126,9 @@ def weights_table(records: Iterable[Record]) -> Table:
 
 
 def alike(records: Iterable[Record]) -> set[tuple[Row, int, str]]:
-    """Line, code length and paradigm of each method whose difference to BRCD is not real."""
+    """Line, code length and paradigm of each method whose difference to BRCD is not significant."""
     return {
-        (Row(*(line[name] for name in Row._fields)), line["bits"], line["paradigm"])
+        (_row(line), line["bits"], line["paradigm"])
         for line in _lines(records)
         if not line["real"]
     }
@@ -138,7 +150,7 @@ def _lines(records: Iterable[Record]) -> list[Line]:
 
 def _agreeing(line: Line, scores: Mapping[tuple[Row, int, str], Seeds]) -> int:
     """In how many seeds the difference has the sign of the mean difference."""
-    row = Row(*(line[name] for name in Row._fields))
+    row = _row(line)
     theirs, ours = (scores[one, line["bits"], line["paradigm"]] for one in (row, row._replace(method=BRCD)))
     return sum((ours[seed] - theirs[seed]) * line["difference"] > 0 for seed in line["seeds"])
 
@@ -148,22 +160,31 @@ def _settings(compared: Iterable[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
     return {(*key[:3], key[4]) for key in compared}
 
 
-def _finding(lines: list[Line]) -> str:
-    """How many differences are real, and in whose favour, in a sentence for each paradigm."""
+def _finding(lines: list[Line], scores: Mapping[tuple[Row, int, str], Seeds]) -> str:
+    """How many differences are significant, and in whose favour, in a sentence for each paradigm."""
     sentences = []
     for paradigm in PARADIGMS:
         own = [line for line in lines if line["paradigm"] == paradigm]
         better = sum(line["real"] and line["difference"] > 0 for line in own)
         worse = sum(line["real"] and line["difference"] < 0 for line in own)
+        lost = sum(paradigm == "ASHP" and not fits_teacher(scores, _row(line), line["bits"]) for line in own)
         if own:
+            aside = f" ({lost} to methods whose ASHP is under half their SSHP: no use for it)" if lost else ""
             sentences.append(
-                f"{paradigm}: of {len(own)} differences {better} are real gains and {worse} real losses of {BRCD}. "
+                f"{paradigm}: of {len(own)} differences{aside} {BRCD} is significantly better in {better} and "
+                f"significantly worse in {worse}. "
             )
     return "".join(sentences)
 
 
+def _row(line: Line) -> Row:
+    return Row(*(line[name] for name in Row._fields))
+
+
 def _interval(line: Line) -> str:
-    return f"[{number(line['low'], sign='+')}, {number(line['high'], sign='+')}]"
+    """With the sign of an end that rounds to 0, which decides."""
+    low, high = (f"{line[end]:+.3f}".replace("-", "−") for end in ("low", "high"))
+    return f"[{low}, {high}]"
 
 
 def _either(values: Iterable[Any]) -> str:

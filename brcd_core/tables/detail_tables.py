@@ -85,7 +85,7 @@ def features_table(records: Iterable[Record]) -> Table:
     }
     caption = (
         "The frozen backbones: how often the database image nearest to a validation image in their feature "
-        "space shares a label with it, and what the stored features take."
+        f"space shares a label with it, and what the stored features take.{_twice(chosen)}"
     )
     index = [line["backbone"] for line in lines]
     return make("features", caption, about(chosen), pd.DataFrame(lines), index, ["backbone"], cells)
@@ -120,12 +120,22 @@ def training_table(records: Iterable[Record]) -> Table:
     caption = (
         "How long the heads trained: the epoch that validation chose, the epochs until training stopped, and "
         f"the seconds of a run without the computation of features ({spread(values['n'])}). A best epoch equal to the "
-        "epochs run means that training was cut off while it still improved."
+        "epochs run means that training may have been cut off while it still improved."
     )
     columns = {name: [getattr(row, name) for row, _ in lines] for name in Row._fields}
     columns["bits"] = [str(bits) for _, bits in lines]
     heads = headers(columns, always=("student", "method", "bits"))
     return make("training", caption, about(trained, "main"), values, *heads, cells)
+
+
+def _twice(chosen: Iterable[Record]) -> str:
+    """Which backbones have two sets of features: the released code's train mode needs its own."""
+    names = []
+    for record in chosen:
+        shapes = [(bank["split"], tuple(bank["shape"])) for bank in record["banks"].values()]
+        if len(set(shapes)) < len(shapes):
+            names.append(record["run"]["backbone"])
+    return f" {', '.join(names)}: two sets, one of them in train mode (table released)." if names else ""
 
 
 def _needed(records: Iterable[Record], kind: str) -> list[Record]:

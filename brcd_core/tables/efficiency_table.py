@@ -65,7 +65,8 @@ def efficiency_table(records: Iterable[Record]) -> Table:
         f"What does a small student save? {_finding(saved)}Above: each backbone's own numbers. Below: student against "
         "teacher, how many times fewer parameters, multiply-adds and megabytes (its weights file), how many times "
         "quicker one image is encoded, and how many times more images a second in batches. Under 1: it saves nothing. "
-        "The hash head, a few small matrices, is left out."
+        "The hash head, a few small matrices, is left out. The last two columns were timed once, in passing, perhaps "
+        "beside other runs: compare speeds by results/benchmarks (make bench), which were measured in turn."
     )
     roles = [*("teacher" if line["backbone"] in teachers else "student" for line in lines)]
     roles += [f"against {line['against']}" for line in saved]
@@ -93,8 +94,8 @@ def _conditions(measured: list[Record]) -> str:
 def _finding(saved: list[dict[str, Any]]) -> str:
     if not saved:
         return ""
-    most = max(saved, key=lambda line: (line["images_per_second"], line["backbone"], line["against"]))
+    most = max(saved, key=lambda line: (line["multiply_adds"], line["backbone"], line["against"]))
     return (
-        f"In batches {most['backbone']} encodes {most['images_per_second']:.1f} times as many images a second as "
-        f"{most['against']}, with {most['parameters']:.1f} times fewer parameters. "
+        f"{most['backbone']} has {most['parameters']:.1f} times fewer parameters and {most['multiply_adds']:.1f} times "
+        f"fewer multiply-adds than {most['against']}. "
     )

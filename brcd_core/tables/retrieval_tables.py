@@ -119,7 +119,7 @@ def _best_of_each_student(lines: list[Row], column: list[Summary | None]) -> lis
 def _marks(counts: Iterable[int], bold: Iterable[list[bool]]) -> str:
     """How to read the cells: what ± and a mark mean, as far as they occur."""
     words = spread(counts)
-    marked = "; marked: the best method of each student." if any(map(any, bold)) else "."
+    marked = "; bold: the best method of each student." if any(map(any, bold)) else "."
     return words[0].upper() + words[1:] + marked
 
 

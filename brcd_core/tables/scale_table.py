@@ -144,14 +144,12 @@ def finding(measured: Measured, databases: Sequence[int], wait: float) -> str:
     way = min(measured.searches, key=lambda name: search_seconds(measured.searches[name], max(databases)))
     times, parts = measured.searches[way], []
     students = [one for one in measured.encoders if one.role == "student" and one.query]
-    for one in students:
-        even = reach(times, one.query or 0)
-        parts.append(
-            f"takes as long as {one.name} takes to encode the query at {_rounded(even / 1e6, 2)} million codes"
-        )
     if students:
         quickest = min(students, key=lambda one: one.query or 0)
-        within = reach(times, wait - (quickest.query or 0))
+        even, within = reach(times, quickest.query or 0), reach(times, wait - (quickest.query or 0))
+        parts.append(
+            f"takes as long as {quickest.name} takes to encode the query at {_rounded(even / 1e6, 2)} million codes"
+        )
         parts.append(
             f"keeps a query of {quickest.name} within {told(wait, 'seconds')} up to {_rounded(within / 1e6, 2)} million"
         )

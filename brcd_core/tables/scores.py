@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from brcd_core.records import Record
 
 ALONE, BRCD = "alone", "brcd"  # the method without distillation, and the study's own
+SIMPLE = "bit_cross_entropy"  # the simplest method that copies the teacher's code: BRCD's closest rival
 TEACHER = "teacher"  # the method of the reference line, and the paradigm of a teacher that encodes both sides
 PARADIGMS = ("SSHP", "ASHP")
 MEASURES = {
@@ -186,6 +187,12 @@ def summary(seeds: Seeds | None, minus: Seeds | None = None) -> Summary | None:
     if not len(values):
         return None
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan"), len(values)
+
+
+def fits_teacher(scores: Mapping[tuple[Row, int, str], Seeds], row: Row, bits: int) -> bool:
+    """Whether a student's codes can search its teacher's database: its mean ASHP is at least half its mean SSHP."""
+    own, cross = (summary(scores.get((row, bits, paradigm))) for paradigm in PARADIGMS)
+    return own is not None and cross is not None and cross[0] >= own[0] / 2
 
 
 def _teacher_key(record: Record) -> tuple[Any, ...]:

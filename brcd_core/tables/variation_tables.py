@@ -17,6 +17,7 @@ from brcd_core.tables.scores import (
     Seeds,
     Summary,
     by_seed,
+    fits_teacher,
     of_kind,
     of_part,
     place_of_method,
@@ -91,8 +92,8 @@ def _variations(name: str, records: Iterable[Record], question: str) -> Table:
     table = pd.DataFrame(values, dtype=object)
     counts = table["n"].dropna().astype(int).tolist()
     caption = (
-        f"{question} {score_told(shown)} of the query images. Change: the line's score minus that of the plain "
-        f"method of the same teacher, student and seed; below 0 the variation is worse. {_finding(table)}"
+        f"{question} {score_told(shown)} of the query images. Change: the row's score minus that of the plain "
+        f"method of the same teacher, student and seed; below 0 the variation is worse. {_finding(scores, lines)}"
         f"{spread(counts).capitalize()}."
     )
     columns: dict[str, list[str]] = {field: [getattr(line.row, field) for line in lines] for field in Row._fields}
@@ -168,16 +169,25 @@ def _values(line: Line, paradigm: str, own: Summary | None, change: Summary | No
     return head | scored | dict(zip(("change", "change_std", "change_n"), change or nothing, strict=True))
 
 
-def _finding(table: pd.DataFrame) -> str:
+def _finding(scores: Scores, lines: list[Line]) -> str:
     """How many variations lose, and which loses most, in a sentence for each paradigm."""
     sentences = []
     for paradigm in PARADIGMS:
-        own = table[(table["paradigm"] == paradigm) & table["change"].notna()]
-        if len(own):
-            lowest = own.sort_values("change", kind="stable").iloc[0]
-            worse, where = int((own["change"] < 0).sum()), f"{lowest['student']}, {lowest['bits']} bits"
+        changes = {line: change[0] for line in lines if (change := _change(scores, line, paradigm))}
+        lost = [line for line in changes if paradigm == "ASHP" and not _fits(scores, line)]
+        counted = {line: change for line, change in changes.items() if line not in lost}
+        if counted:
+            lowest = min(counted, key=counted.__getitem__)
+            worse, where = sum(change < 0 for change in counted.values()), f"{lowest.row.student}, {lowest.bits} bits"
             sentences.append(
-                f"{paradigm}: {worse} of {len(own)} lines are below their plain method, the furthest "
-                f"{lowest['method']} ({number(lowest['change'], sign='+')}; {where}). "
+                f"{paradigm}: {worse} of {len(counted)} rows are below their plain method, the furthest "
+                f"{lowest.row.method} ({number(counted[lowest], sign='+')}; {where}). "
             )
+        if lost:
+            sentences.append(f"Not counted in ASHP: {len(lost)} of methods whose ASHP is under half their SSHP. ")
     return "".join(sentences)
+
+
+def _fits(scores: Scores, line: Line) -> bool:
+    """Whether the plain method of a line can search the teacher's database at all."""
+    return fits_teacher(scores, line.row._replace(method=line.plain), line.bits)

@@ -45,7 +45,7 @@ def view_counts_table(records: Iterable[Record]) -> Table:
     )
     caption = (
         f"How many cached views of an image are enough? {about_scores(record)}; "
-        f"{spread(counts)}. {weight_told(record)}{finding(record)}Marked: the best. A bank's images pass the backbones "
+        f"{spread(counts)}. {weight_told(record)}{finding(record)}Bold: the best. A bank's images pass the backbones "
         f"once, for all seeds and methods.{fly if 'once' in views else ''}"
     )
     values = pd.DataFrame(rows, columns=sorted(rows[0], key=lambda name: (name != "views", name != "seed", name)))
