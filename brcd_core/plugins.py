@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 
@@ -27,6 +28,7 @@ class Plugins:
         paths = importlib.import_module(self.package).__path__
         return sorted(m.name for m in pkgutil.iter_modules(paths) if m.name not in self.other_modules)
 
+    @cache  # asked for with every settings that are validated; a name that is not there is looked for again  # noqa: B019
     def load(self, name: str) -> Any:
         """The module of one method. ValueError for an unknown name or a module that lacks a needed name."""
         if name not in self.names():

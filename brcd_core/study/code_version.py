@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from brcd_core.config import fingerprint
 from brcd_core.study.runs import FeatureRun, RedundancyRun, StudentRun, StudentsRun, TeacherRun, WeightsRun
@@ -30,6 +32,7 @@ def read_package(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text("utf-8") for path in sorted(folder.rglob("*.py"))}
 
 
+SHOWN: dict[str, Any] = {"show_empty": True} if sys.version_info >= (3, 13) else {}  # as ast.dump did until then
 MODULES = read_package(Path(__file__).resolve().parents[1])
 
 
@@ -68,12 +71,14 @@ def _with_imports(*names: str) -> list[str]:
 
 @cache
 def _code(source: str) -> str:
-    """A module's syntax tree without docstrings."""
+    """A module's syntax tree without docstrings, the same text on every Python from 3.11 on."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [line for line in node.body if not _is_text(line)]
-    return ast.dump(tree)
+        if getattr(node, "type_params", None) == []:
+            del node.type_params  # type: ignore[attr-defined]  # a field from 3.12 on
+    return ast.dump(tree, **SHOWN)
 
 
 def _is_text(line: ast.stmt) -> bool:

@@ -170,10 +170,13 @@ class WeightsRun(StudentRun):
     @classmethod
     def _first_with_a_choice(cls, values: dict[str, Any]) -> dict[str, Any]:
         study = profiles.load(str(values.get("profile", "")))
-        open_ones = [name for block in study.runs for name in block.methods if study.resolve(name).weighs()]
         if values.get("seed") is None:
             values = values | {"seed": study.settings.weights.seed}
-        return values if values.get("method") or not open_ones else values | {"method": open_ones[0]}
+        if values.get("method"):
+            return values
+        listed = (name for block in study.runs for name in block.methods)
+        first = next((name for name in listed if study.resolve(name).weighs()), None)
+        return values | {"method": first} if first else values
 
     @model_validator(mode="after")
     def _has_a_choice(self) -> Self:
