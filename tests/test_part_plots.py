@@ -226,13 +226,15 @@ def test_a_saved_figure_carries_its_caption_and_the_gallery_shows_it(tmp_path):
     written = plots.write_figures(small, folder)
     page = written[-1].read_text()
     assert written[-1] == folder / "README.md"
-    for name in ("main", "sensitivity-resnet18", "tsne-resnet18-64"):
+    for number, name in (("", "main"), ("F1 ", "sensitivity-resnet18"), ("F4 ", "tsne-resnet18-64")):
         with Image.open(folder / f"{name}.png") as image:
             title, caption = image.info["Title"], image.info["Description"]
-        assert f"## {title}\n\n![{title}]({name}.png)\n\n{caption} [As svg]({name}.svg)." in page
+        assert f"## {number}{title}\n\n![{title}]({name}.png)\n\n{caption} [As svg]({name}.svg)." in page
+        assert f"- [{number}{title}](#" in page.split("\n## ")[0]
         assert "Protocol: " in caption
         assert title.replace("'", "&apos;") in (folder / f"{name}.svg").read_text().replace("'", "&apos;")
     assert page.startswith("# Figures of profile made_up\n")
+    assert "- [F4 Do codes of a class lie together?](#f4-do-codes-of-a-class-lie-together)" in page
     assert page.index("(main.png)") < page.index("(sensitivity-") < page.index("(tsne-")
     assert "stray" not in page
     for name in ("main", "sensitivity-resnet18"):

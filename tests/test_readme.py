@@ -1,4 +1,4 @@
-"""What the README says is so: its example runs, its links lead somewhere, its table is the one in results/."""
+"""What README and docs/ say is so: the example runs, links lead somewhere, the main table is the one in results/."""
 
 import re
 import subprocess
@@ -11,6 +11,8 @@ from brcd_core.config import repository
 from brcd_core.study import runs, student
 
 README = (repository() / "README.md").read_text()
+PAGES = [repository() / "README.md", *sorted((repository() / "docs").glob("*.md"))]
+LINKS = [(page, target) for page in PAGES for target in re.findall(r"\]\(([^)]+)\)", page.read_text())]
 
 
 def block(language, containing):
@@ -38,9 +40,14 @@ def test_the_example_method_is_one_file_and_a_line_in_a_profile(places, tmp_path
     assert with_teacher["training"]["validation"]["map_ashp"] != without["training"]["validation"]["map_ashp"]
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
-def test_every_link_leads_to_a_file_of_the_repository(target):
-    assert target.startswith("http") or (repository() / target).exists()
+@pytest.mark.parametrize(("page", "target"), [pytest.param(*one, id=f"{one[0].name} {one[1]}") for one in LINKS])
+def test_every_link_leads_to_a_file_of_the_repository_or_a_heading(page, target):
+    if not target.startswith("http"):
+        path, _, heading = target.partition("#")
+        there = page.parent / path if path else page
+        assert there.exists()
+        headings = re.findall(r"^#+ (.+)$", there.read_text(), flags=re.M) if heading else []
+        assert not heading or heading in [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
 
 
 def test_the_main_table_is_the_one_in_results():
@@ -49,4 +56,13 @@ def test_the_main_table_is_the_one_in_results():
     table = subprocess.run(show, cwd=repository(), capture_output=True, text=True, check=True).stdout
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) > 4
-    assert "\n".join(rows) in README
+    assert "\n".join(rows) in (repository() / "docs" / "results.md").read_text()
+
+
+def test_the_short_table_is_four_rows_of_the_long_one():
+    page = (repository() / "docs" / "results.md").read_text()
+    long = dict(re.findall(r"^\| \S+ \| (\S+) \|(.+)\|$", page, flags=re.M))
+    rows = re.findall(r"^\| (?:DINOv2|MobileNetV2|taught).* \| (\S+) \| (\S+) \|$", README, flags=re.M)
+    for method, (sshp, ashp) in zip(("teacher", "alone", "bit_cross_entropy", "brcd"), rows, strict=True):
+        found = [cell.strip(" *").split()[0] for cell in long[method].split("|")][-2:]
+        assert [sshp.strip("*"), ashp.strip("*")] == found

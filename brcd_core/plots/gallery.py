@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,11 @@ from PIL import Image
 from brcd_core.atomic import write_text
 
 NAME = "README.md"
-ORDER = (  # beginnings of names, in reading order; what is not named comes last
-    "main", "precision_curves", "training_curves", "sensitivity", "view_counts", "tsne", "code_map", "search",
-    "cluster_choice", "clusters_against_classes", "bit_means", "redundancy_over_margin", "bit_health", "dropping_bits",
-)  # fmt: skip
+ORDER = {  # beginnings of names, in reading order (what is not named comes last) -> the number that the README gives
+    "main": "", "view_counts": "", "sensitivity": "F1", "cluster_choice": "F2", "clusters_against_classes": "F2",
+    "bit_means": "F2", "redundancy_over_margin": "F2", "bit_health": "F2", "dropping_bits": "F2",
+    "precision_curves": "F3", "tsne": "F4", "code_map": "F4", "search": "F5", "training_curves": "F6",
+}  # fmt: skip
 ESCAPED = str.maketrans({character: f"\\{character}" for character in "|*`<>"})
 
 
@@ -28,17 +30,20 @@ class Captioned(NamedTuple):
 
 
 def gallery(folder: Path) -> Path:
-    """Write README.md of a folder: each figure with its title and caption, as its png tells; the path.
+    """Write README.md of a folder: each figure with its title and caption, as its png tells, below a list of them all;
+    the path.
 
     Figures that carry no caption are left out.
     """
-    paragraphs, above = [f"# Figures of profile {folder.resolve().name}"], ""
+    found: dict[str, list[str]] = {}  # figures of one kind, e.g. one a student, stand below one heading
     for path, *told, _ in captioned(folder):
         title, caption = (text.translate(ESCAPED) for text in told)
-        # Figures of one kind, e.g. one a student, stand below one heading.
-        paragraphs += [f"## {title}"] if title != above else []
-        paragraphs += [f"![{title}]({path.name})", f"{caption} [As svg]({path.stem}.svg)."]
-        above = title
+        heading = f"{number} {title}" if (number := _number(path)) else title
+        found.setdefault(heading, []).extend([f"![{title}]({path.name})", f"{caption} [As svg]({path.stem}.svg)."])
+    contents = "\n".join(f"- [{heading}](#{_anchor(heading)})" for heading in found)
+    paragraphs = [f"# Figures of profile {folder.resolve().name}", contents]
+    for heading, figures in found.items():
+        paragraphs += [f"## {heading}", *figures]
     write_text(folder / NAME, "\n\n".join(paragraphs) + "\n")
     return folder / NAME
 
@@ -53,5 +58,17 @@ def captioned(folder: Path) -> Iterator[Captioned]:
 
 
 def _place(path: Path) -> tuple[int, str]:
-    begins = [place for place, name in enumerate(ORDER) if path.stem == name or path.stem.startswith(f"{name}-")]
-    return (begins or [len(ORDER)])[0], path.stem
+    return next((place for place, name in enumerate(ORDER) if _is(path, name)), len(ORDER)), path.stem
+
+
+def _number(path: Path) -> str:
+    return next((number for name, number in ORDER.items() if _is(path, name)), "")
+
+
+def _is(path: Path, name: str) -> bool:
+    return path.stem == name or path.stem.startswith(f"{name}-")
+
+
+def _anchor(heading: str) -> str:
+    """What GitHub calls a heading."""
+    return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
