@@ -189,8 +189,8 @@ def latency_figure(rows: Sequence[Row], sizes: Sizes) -> Picture:
     items = f"{sizes.items[-1]:,}"
     figure = headed(
         "What does a student save, query by query?",
-        f"Milliseconds until one query is answered: its image is encoded, then the {K} nearest of {items} codes of "
-        f"{made_up.BITS} bits are found, on 1 thread. {_share(rows, sizes)}",
+        f"Milliseconds until one query is answered: its image is encoded on all cores, then the {K} nearest of {items} "
+        f"codes of {made_up.BITS} bits are found on one. {_share(rows, sizes)}",
         height=0.75 + sum(0.45 + 0.3 * len(sizes.encoders) for _ in sizes.pixels),
         more=_finding(rows, sizes),
     )

@@ -271,6 +271,15 @@ def test_a_file_takes_the_place_of_what_is_committed(study, own, committed, tmp_
     assert f"there is no file {tmp_path / 'none.jsonl'}" in capsys.readouterr().err
 
 
+def test_a_file_takes_the_place_of_ones_own_records(study, own, committed, tmp_path, capsys):
+    keep(study, committed)
+    keep(tmp_path / "machine.jsonl", own)
+    assert reproduced.main(["quick", "--own", str(tmp_path / "machine.jsonl")]) == 0
+    expected = reproduced.outcome("quick", compare(own, committed)).plain()
+    assert expected in capsys.readouterr().out
+    assert reproduced.main(["quick", "--own", str(tmp_path / "none.jsonl")]) == 2
+
+
 def test_what_cannot_be_compared_is_said(study, own, committed, capsys):
     assert reproduced.main(["no_such"]) == 2
     assert "unknown profile 'no_such'" in capsys.readouterr().err

@@ -297,6 +297,14 @@ def test_scores_stand_beside_the_time_of_a_query():
     assert "resnet18 answers 2.5 times as fast as dinov2_vits14. As told. Protocol" in figure.caption
 
 
+def test_a_profile_of_other_pixels_has_the_other_figure_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BRCD_OUTPUT", str(tmp_path))
+    assert scale.main(["quick"]) == 0
+    said = "not drawn: results/benchmarks/latency.csv has no query of 98 pixels among 4,000 codes"
+    assert said in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "figures/scale").iterdir()) == ["scale.png", "scale.svg"]
+
+
 @pytest.mark.parametrize("times", [{}, {"resnet18": 8.0}, {"dinov2_vits14": 20.0}])
 def test_without_their_times_nothing_is_shown(times):
     with pytest.raises(NoRecords, match="of one teacher and its students with 64 bits in part backbones"):

@@ -1,12 +1,13 @@
 """Whether a finished profile has the numbers that are committed: bit for bit, or within the spread over seeds.
 
-    python -m brcd_core.study.reproduced PROFILE [--against FILE]
+    python -m brcd_core.study.reproduced PROFILE [--own FILE] [--against FILE]
 
-compares results/PROFILE/records.jsonl with that of git's HEAD, or with FILE. A run is equal where its whole record is,
-but for its provenance, the version of its code and measured speeds. Else each of its scores (JUDGED) may be away from
-the committed one by at most 3 sqrt(2) s. s is the sample standard deviation over seeds of the committed scores of that
-teacher, hash model, student, method and code length; or, where it is larger or there is one seed alone, the median of
-all such deviations of the profile in this paradigm and measure; FLOOR where no line has several seeds.
+compares results/PROFILE/records.jsonl, or another machine's, with that of git's HEAD, or with FILE. A run is equal
+where its whole record is, but for its provenance, the version of its code and measured speeds. Else each of its scores
+(JUDGED) may be away from the committed one by at most 3 sqrt(2) s. s is the sample standard deviation over seeds of the
+committed scores of that teacher, hash model, student, method and code length; or, where it is larger or there is one
+seed alone, the median of all such deviations of the profile in this paradigm and measure; FLOOR where no line has
+several seeds.
 
 Exit status: 0; 1 if a score is outside; 2 if the two cannot be compared.
 """
@@ -119,9 +120,7 @@ def outcome(profile: str, found: Comparison) -> Table:
 def committed_records(profile: str, file: Path | None = None) -> list[Record]:
     """The records of a profile in git's HEAD, or those of a file. RecordError where there are none."""
     if file is not None:
-        if not file.is_file():
-            raise RecordError(f"there is no file {file}")
-        return records.load_all(file)
+        return _of_file(file)
     place = f"HEAD:results/{profile}/{collect.COLLECTED}"
     try:
         shown = subprocess.run(["git", "show", place], cwd=repository(), capture_output=True, check=True)
@@ -132,6 +131,12 @@ def committed_records(profile: str, file: Path | None = None) -> list[Record]:
         copy = Path(folder) / collect.COLLECTED
         copy.write_bytes(shown.stdout)
         return records.load_all(copy)
+
+
+def _of_file(file: Path) -> list[Record]:
+    if not file.is_file():
+        raise RecordError(f"there is no file {file}")
+    return records.load_all(file)
 
 
 def _key(record: Record) -> str:
@@ -219,11 +224,12 @@ def main(arguments: list[str] | None = None) -> int:
     about = __doc__.split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m brcd_core.study.reproduced", description=about)
     parser.add_argument("profile", help="a file of workflow/profiles, without its ending")
+    parser.add_argument("--own", type=Path, help="a file of records in place of this folder's")
     parser.add_argument("--against", type=Path, help="a file of records (default: those committed in git)")
     given = parser.parse_args(arguments)
     try:
         profiles.load(given.profile)
-        own = collect.collected(StudyRun(profile=given.profile))
+        own = _of_file(given.own) if given.own else collect.collected(StudyRun(profile=given.profile))
         committed = committed_records(given.profile, given.against)
         if own == committed:
             raise RecordError(

@@ -29,7 +29,7 @@ from brcd_core.records import Record, RecordError
 from brcd_core.study import collect
 from brcd_core.study.base import StudyRun
 from brcd_core.tables.scale_table import BITS, Encoder, Measured, fixed_table, scale_table
-from brcd_core.tables.scores import of_kind
+from brcd_core.tables.scores import NoRecords, of_kind
 from brcd_core.tables.table import Table
 
 PIXELS = 112  # of results/benchmarks/extraction.csv, as its note says
@@ -199,13 +199,17 @@ def main(arguments: list[str] | None = None) -> int:
         profiles.load(profile)
         run = ScaleRun(profile=profile)
         written = tables(run)
-        drawn = {"scale": figure(run), "trade_off": student_figure(run)}
+        drawn = {"scale": figure(run)}
     except (RecordError, ParameterError) as error:
         print(error, file=sys.stderr)
         return 1
     for table in written:
         table.write(output_dir() / "results" / "scale")
         print(table.plain())
+    try:
+        drawn["trade_off"] = student_figure(run)
+    except (RecordError, NoRecords) as error:
+        print(f"what its students lose and save is not drawn: {error}", file=sys.stderr)
     for name, picture in drawn.items():
         save(picture, output_dir() / "figures" / "scale", name)
     return 0

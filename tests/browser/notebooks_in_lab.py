@@ -32,7 +32,7 @@ PROMISED = {
     "07_figures.ipynb": (17, 0),
     "08_search.ipynb": (2, 1),
     "09_view_counts.ipynb": (1, 1),
-    "10_scale.ipynb": (1, 2),
+    "10_scale.ipynb": (2, 2),
 }
 WIDGET_FAILED = re.compile("Error displaying widget|Loading widget|model not found|Failed to load", re.I)
 # What goes wrong for a user, as a cell, and what the faults must say then.
