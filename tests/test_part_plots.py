@@ -162,6 +162,19 @@ def test_numbers_of_views_are_drawn_with_every_seed_and_those_read_once_apart():
         plots.view_counts([made_up.teacher_record("t", 16, 0)])
 
 
+def test_a_number_of_views_that_is_far_worse_does_not_flatten_the_others():
+    record = made_up.view_counts("dinov2_vits14", "resnet18", 64)
+    for row in record["rows"]:
+        for name in ("teacher", "sshp", "ashp"):
+            row[f"map_{name}"] = {1: 0.1, 2: 0.6, 5: 0.602, 10: 0.603, "once": 0.604}[row["views"]]
+    figure = plots.view_counts([record])
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["▾ 0.10"] * 3
+    assert all(text.xy[0] == 0 for text in axes.texts)  # the first number of views
+    assert 0.59 < axes.get_ylim()[0] < 0.6 < 0.604 < axes.get_ylim()[1] < 0.61
+    assert "Arrow: a mean below the axis, with its value." in figure.caption
+
+
 # ---- maps of codes ----------------------------------------------------------------------------------------
 
 
