@@ -153,10 +153,14 @@ def test_comparisons_show_difference_interval_and_what_is_real():
         gains = sum(line["low"] > 0 for line in own)
         losses = sum(line["high"] < 0 for line in own)
         useless = [line for line in own if paradigm == "ASHP" and is_useless(line["method"], bits=line["bits"])]
-        aside = f" ({len(useless)} to methods whose ASHP is under half their SSHP: no use for it)" if useless else ""
+        aside = f" ({len(useless)} of them to methods whose own ASHP is under half their SSHP)," if useless else ""
         said = f"{paradigm}: of {len(own)} differences{aside} brcd is significantly better in {gains} and significantly"
         assert f"{said} worse in {losses}. " in table.caption
     assert "1,000 queries" in table.caption
+    barely = copy.deepcopy(record)
+    barely["lines"][0] |= {"low": -0.0002, "high": 0.0003}
+    found = tables.comparisons_table([barely, *(r for r in STUDY if r is not record)])
+    assert "[−0.000, +0.000]" in found.markdown() and "[−0.000, +0.000]" not in table.markdown()
     assert len(lines_of(table)) == len(record["lines"])
     torn = [line for line in lines_of(table) if int(line["agreeing"]) < len(line["seeds"].split())]
     assert 0 < len(torn) < len(record["lines"])
@@ -176,6 +180,8 @@ def test_weights_show_the_grid_and_the_choice():
         assert table.cells["weight chosen"][row] == f"{chosen['weight']:g}"
         ends += chosen["factor"] != 1
     assert f"{ends} of {len(made_up.METHODS) - 1} choices lie at an end" in table.caption
+    run = next(record for record in STUDY if record["kind"] == "weights")["run"]
+    assert f"validation score at {run['bits']} bits, seed {run['seed']} (by the rule" in table.caption
     assert len(lines_of(table)) == len(grid)
 
 
@@ -382,6 +388,7 @@ def test_the_simplest_rival_stands_beside_brcd_where_it_was_run():
         own = {record["run"]["seed"]: record["metrics"][paradigm.lower()]["map"] for record in rival}
         brcd = maps(paradigm, teacher="clip_vitb16", student="resnet18", method="brcd")
         lead = minus(brcd, own)
+        assert "Lead: brcd minus bit_cross_entropy, the simplest rival, seed by seed." in table.caption
         cells = table.cells["64 bits"]
         assert cells[f"bit_cross_entropy {paradigm}"].tolist() == [text_of(list(own.values())), "–"]
         assert cells[f"lead {paradigm}"].tolist() == [text_of(lead, "+"), "–"]
@@ -406,6 +413,11 @@ def test_efficiency_has_each_backbone_and_how_many_times_a_student_saves():
     fewer = teacher["parameters"] / student["parameters"], teacher["multiply_adds"] / student["multiply_adds"]
     said = f"resnet18 has {fewer[0]:.1f} times fewer parameters and {fewer[1]:.1f} times fewer multiply-adds than "
     assert said + "dinov2_vits14." in table.caption
+    lean = made_up.features("mobilenet_v2")  # more parameters, fewer multiply-adds
+    lean["efficiency"] |= {"parameters": 2 * teacher["parameters"], "multiply_adds": teacher["multiply_adds"] // 100}
+    runs = [made_up.student_record("dinov2_vits14", "mobilenet_v2", "alone", 64, 0)]
+    said = "mobilenet_v2 has 0.5 times fewer parameters and 100.0 times fewer multiply-adds than dinov2_vits14. "
+    assert said in tables.efficiency_table([*STUDY, lean, *runs]).caption
 
 
 # ---- numbers and protocol ---------------------------------------------------------------------------------

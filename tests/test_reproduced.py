@@ -278,6 +278,9 @@ def test_a_file_takes_the_place_of_ones_own_records(study, own, committed, tmp_p
     expected = reproduced.outcome("quick", compare(own, committed)).plain()
     assert expected in capsys.readouterr().out
     assert reproduced.main(["quick", "--own", str(tmp_path / "none.jsonl")]) == 2
+    assert f"there is no file {tmp_path / 'none.jsonl'}" in capsys.readouterr().err
+    assert reproduced.main(["quick", "--own", str(study)]) == 2
+    assert f"{study} is the committed file itself, times included\n" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared_is_said(study, own, committed, capsys):

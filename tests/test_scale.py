@@ -297,11 +297,24 @@ def test_scores_stand_beside_the_time_of_a_query():
     assert "resnet18 answers 2.5 times as fast as dinov2_vits14. As told. Protocol" in figure.caption
 
 
+def test_students_of_other_teachers_and_without_brcd_stay_out():
+    study = synthetic_study.whole_study(students=("resnet18", "mobilenet_v2"), bits=(64,))
+    for record in study:
+        if record["run"].get("student") == "mobilenet_v2":
+            record["parts"] = ["backbones"]
+    without = [r for r in study if (r["run"].get("student"), r["run"].get("method")) != ("mobilenet_v2", "brcd")]
+    for records_, students in ((study, ["mobilenet_v2", "resnet18"]), (without, ["resnet18"])):
+        figure = trade_off(records_, 64, {"dinov2_vits14": 20.0, "resnet18": 8.0, "mobilenet_v2": 4.0}, "")
+        names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert names == ["dinov2_vits14\nteacher", *(f"{student}\nstudent" for student in students)]
+        assert f"Records: 2 teacher, {4 * len(students)} student of part backbones" in figure.caption
+
+
 def test_a_profile_of_other_pixels_has_the_other_figure_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BRCD_OUTPUT", str(tmp_path))
     assert scale.main(["quick"]) == 0
     said = "not drawn: results/benchmarks/latency.csv has no query of 98 pixels among 4,000 codes"
-    assert said in capsys.readouterr().err
+    assert said in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "figures/scale").iterdir()) == ["scale.png", "scale.svg"]
 
 

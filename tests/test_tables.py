@@ -195,6 +195,11 @@ def test_redundancy_and_features_tables_show_what_the_records_have():
     assert list(table.cells.index) == ["dinov2_vits14", "mobilenet_v2", "resnet18"]
     assert table.cells["MB"]["resnet18"] == f"{3 * 61.4:.1f}"
     assert table.cells["dimensions"]["resnet18"] == "384"
+    assert "sets of" not in table.caption
+    twice = made_up.features("resnet18")
+    twice["banks"] |= {f"other {name}": bank for name, bank in twice["banks"].items()}
+    caption = tables.features_table([made_up.features("dinov2_vits14"), twice]).caption
+    assert " 2 sets of resnet18: logits too, or" in caption
 
 
 def test_tables_without_their_records_say_so():

@@ -184,6 +184,10 @@ def test_no_index_is_given_to_faiss_to_read(head: Path, tmp_path: Path, content:
         (tmp_path / index.NAMES).write_text(json.dumps(tiny_heads.sealed(about | changed)))
         with pytest.raises(index.BrokenIndexError):
             index.read(tmp_path)
+    for other in ('"abc"', "5", "null", "[]"):
+        (tmp_path / index.NAMES).write_text(other)
+        with pytest.raises(index.BrokenIndexError):
+            index.read(tmp_path)
     written(head, tmp_path, content)
     with pytest.raises(index.BrokenIndexError, match="they are no flat index of faiss"):
         index.read(tmp_path)

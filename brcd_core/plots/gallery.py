@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from PIL import Image
 from brcd_core.atomic import write_text
 
 NAME = "README.md"
-ORDER = {  # beginnings of names, in reading order (what is not named comes last) -> the number that the README gives
+ORDER = {  # beginnings of names, in reading order (others come last) -> the number that docs/results.md gives
     "main": "", "view_counts": "", "sensitivity": "F1", "cluster_choice": "F2", "clusters_against_classes": "F2",
     "bit_means": "F2", "redundancy_over_margin": "F2", "bit_health": "F2", "dropping_bits": "F2",
     "precision_curves": "F3", "tsne": "F4", "code_map": "F4", "search": "F5", "training_curves": "F6",
@@ -40,7 +41,7 @@ def gallery(folder: Path) -> Path:
         title, caption = (text.translate(ESCAPED) for text in told)
         heading = f"{number} {title}" if (number := _number(path)) else title
         found.setdefault(heading, []).extend([f"![{title}]({path.name})", f"{caption} [As svg]({path.stem}.svg)."])
-    contents = "\n".join(f"- [{heading}](#{_anchor(heading)})" for heading in found)
+    contents = "\n".join(f"- [{heading}](#{anchor(heading)})" for heading in found)
     paragraphs = [f"# Figures of profile {folder.resolve().name}", contents]
     for heading, figures in found.items():
         paragraphs += [f"## {heading}", *figures]
@@ -58,17 +59,17 @@ def captioned(folder: Path) -> Iterator[Captioned]:
 
 
 def _place(path: Path) -> tuple[int, str]:
-    return next((place for place, name in enumerate(ORDER) if _is(path, name)), len(ORDER)), path.stem
+    return [*map(partial(_is, path), ORDER), True].index(True), path.stem
 
 
 def _number(path: Path) -> str:
-    return next((number for name, number in ORDER.items() if _is(path, name)), "")
+    return [*ORDER.values(), ""][_place(path)[0]]
 
 
 def _is(path: Path, name: str) -> bool:
     return path.stem == name or path.stem.startswith(f"{name}-")
 
 
-def _anchor(heading: str) -> str:
+def anchor(heading: str) -> str:
     """What GitHub calls a heading."""
     return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")

@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
-from brcd_core.plots.style import GREY, MARKS, Picture, drawn, grid, headed
+from brcd_core.plots.style import GREY, MARKS, Picture, drawn, grid, headed, paradigm_legend, teacher_line
 from brcd_core.records import Record
 from brcd_core.tables.protocol import about, score_name, score_told
 from brcd_core.tables.retrieval_tables import finding
@@ -80,7 +79,9 @@ def main_figure(records: Iterable[Record], page: int = 0) -> Picture:
     for row, pair in enumerate(pairs):
         for axes, bits in zip(panels[row], lengths, strict=True):
             part = table[(table["bits"] == bits) & (table["teacher"] == pair[0]) & (table["hash_model"] == pair[1])]
-            _teacher_line(axes, part[part["paradigm"] == TEACHER])
+            teachers = part[part["paradigm"] == TEACHER]["value"]
+            if len(teachers):
+                teacher_line(axes, teachers.mean())
             own = part[(part["student"] == pair[2]) & (part["method"] != TEACHER)]
             _dots(axes, own, methods[row], left)
             if lines and own.empty:
@@ -91,7 +92,7 @@ def main_figure(records: Iterable[Record], page: int = 0) -> Picture:
     shown = table["value"] if left is None else table["value"][table["value"] >= left]
     room = 0.05 * (shown.max() - shown.min()) or 0.01
     panels[0][0].set_xlim(shown.min() - room if left is None else left, shown.max() + room)
-    _legend(figure)
+    paradigm_legend(figure)
     return figure
 
 
@@ -139,19 +140,3 @@ def left_end(means: list[float]) -> float | None:
         if gap > width > 0 and place <= len(ordered) / 3:
             return ordered[place] - 0.35 * width
     return None
-
-
-def _teacher_line(axes: Axes, table: pd.DataFrame) -> None:
-    if len(table):
-        axes.axvline(table["value"].mean(), color=MARKS[TEACHER].colour, linestyle=(0, (5, 3)), linewidth=1.3)
-
-
-def _legend(figure: Picture) -> None:
-    handles = [
-        Line2D([], [], linestyle="", marker=mark.marker, color=mark.colour, markersize=7,
-               markerfacecolor=sns.light_palette(mark.colour, 4)[1], label=mark.meaning)
-        for mark in (MARKS[name] for name in PARADIGMS)
-    ]  # fmt: skip
-    teacher = MARKS[TEACHER]
-    handles.append(Line2D([], [], color=teacher.colour, linestyle=(0, (5, 3)), label=teacher.meaning))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=GREY)

@@ -14,12 +14,14 @@ import matplotlib.style
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from brcd_core.atomic import replacing
 
 WIDTH = 9.0  # inches; 900 pixels in a notebook
 DPI = 150  # of a saved PNG
 INK, GREY, PALE = "#222222", "#666666", "#d9d9d9"
+TEACHER_DASHES = (0, (5, 3))
 CHARACTERS = 126  # of the text under a title that fit beside each other
 FORMATS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 P = ParamSpec("P")
@@ -115,6 +117,23 @@ def headed(title: str, note: str, height: float, more: str = "", width: float = 
     explained = "\n".join(lines)
     figure.text(0.1 / width, 1 - 0.42 / total, explained, size=9.5, color=GREY, va="top", linespacing=1.35)
     return figure
+
+
+def teacher_line(axes: Axes, score: float) -> None:
+    """Where the teacher stands that encodes both sides: dashed, from top to bottom."""
+    axes.axvline(score, color=MARKS["teacher"].colour, linestyle=TEACHER_DASHES, linewidth=1.3)
+
+
+def paradigm_legend(figure: Figure) -> None:
+    """SSHP and ASHP by their marks, the teacher by its line."""
+    teacher = MARKS["teacher"]
+    handles = [
+        Line2D([], [], linestyle="", marker=mark.marker, color=mark.colour, markersize=7,
+               markerfacecolor=sns.light_palette(mark.colour, 4)[1], label=mark.meaning)
+        for mark in (MARKS["SSHP"], MARKS["ASHP"])
+    ]  # fmt: skip
+    handles.append(Line2D([], [], color=teacher.colour, linestyle=TEACHER_DASHES, label=teacher.meaning))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=GREY)
 
 
 def grid(figure: Figure, rows: int, columns: int, **options: Any) -> list[list[Axes]]:

@@ -7,15 +7,26 @@ from typing import Any
 
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
-from brcd_core.plots.style import GREY, INK, MARKS, PALE, Picture, drawn, grid, headed
+from brcd_core.plots.scores import OFFSET
+from brcd_core.plots.style import INK, MARKS, PALE, Picture, drawn, grid, headed, paradigm_legend, teacher_line
 from brcd_core.records import Record
 from brcd_core.tables.protocol import about, score_name, score_told
-from brcd_core.tables.scores import ALONE, BRCD, TEACHER, NoRecords, Row, Seeds, by_seed, of_part, row_of, rows
+from brcd_core.tables.scores import (
+    ALONE,
+    BRCD,
+    TEACHER,
+    NoRecords,
+    Row,
+    Seeds,
+    by_seed,
+    of_part,
+    row_of,
+    rows,
+    summary,
+)
 
 PART = "backbones"  # several students of one teacher
-OFFSET = {"SSHP": -0.14, "ASHP": 0.14}  # of the marks from the middle of a row, as in the main figure
 
 
 @drawn
@@ -26,22 +37,25 @@ def trade_off(records: Iterable[Record], bits: int, milliseconds: Mapping[str, f
     NoRecords if there are not a teacher and a student of the part `backbones` whose times are known.
     """
     chosen = [record for record in of_part(records, PART) if record["run"]["bits"] == bits]
-    lines = [row for row in rows(chosen) if row.student in milliseconds and row.method in (TEACHER, ALONE, BRCD)]
-    teachers, students = ({row.pair for row in lines if (row.method == TEACHER) == whose} for whose in (True, False))
-    if len(teachers) != 1 or not students:
+    timed = [row for row in rows(chosen) if row.student in milliseconds]
+    teachers = [row for row in timed if row.method == TEACHER]
+    names = [row.student for row in timed if row.method == BRCD and any(row[:2] == one[:2] for one in teachers)]
+    if len(teachers) != 1 or not names:
         raise NoRecords(f"no records of one teacher and its students with {bits} bits in part {PART}, with their times")
     (teacher,) = teachers
-    scores = by_seed(chosen)
-    names = [teacher[2], *sorted(student for *_, student in students)]
-    slow = milliseconds[teacher[2]]
+    shown = [r for r in chosen if row_of(r)[:2] == teacher[:2] and row_of(r).student in (teacher.student, *names)]
+    shown = [record for record in shown if row_of(record).method in (TEACHER, ALONE, BRCD)]
+    scores = by_seed(shown)
+    names = [teacher.student, *sorted(names)]
+    slow = milliseconds[teacher.student]
     most = min((milliseconds[name], name) for name in names[1:])
     figure = headed(
         "What does a small student lose, and what does it save?",
         f"{score_told(chosen)} of the query images at {bits} bits, and the time from one image's pixels to its hits. "
         f"Hollow ring: the student alone, without a teacher; filled: with {BRCD}; small dots: one seed each.",
         height=1.25 + 0.46 * len(names),
-        more=f"{most[1]} answers {slow / most[0]:.1f} times as fast as {teacher[2]}. {told} "
-        f"{about([record for record in chosen if row_of(record) in lines], PART)}",
+        more=f"{most[1]} answers {slow / most[0]:.1f} times as fast as {teacher.student}. {told} "
+        f"{about(shown, PART)}",
     )
     ((left, right),) = grid(figure, 1, 2, sharey=True, gridspec_kw={"width_ratios": [3, 2]})
     _scores(left, names, teacher, bits, scores)
@@ -60,21 +74,16 @@ def trade_off(records: Iterable[Record], bits: int, milliseconds: Mapping[str, f
     left.set_yticks(range(len(names)), [f"{name}\n{role}" for name, role in zip(names, roles, strict=True)])
     left.set_ylim(len(names) - 0.5, -0.5)
     left.tick_params(axis="y", length=0)
-    handles = [
-        Line2D([], [], linestyle="", marker=mark.marker, color=mark.colour, markersize=7, label=mark.meaning)
-        for mark in MARKS.values()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=GREY)
+    paradigm_legend(figure)
     return figure
 
 
 def _scores(
-    axes: Axes, names: list[str], teacher: tuple[str, str, str], bits: int, scores: Mapping[tuple[Row, int, str], Seeds]
+    axes: Axes, names: list[str], teacher: Row, bits: int, scores: Mapping[tuple[Row, int, str], Seeds]
 ) -> None:
     """The teacher's score as a line through all rows, and each student's before and after."""
-    own = scores[Row(*teacher, TEACHER), bits, TEACHER]
-    mark = MARKS[TEACHER]
-    axes.axvline(_mean(own), color=mark.colour, linestyle=(0, (5, 3)), linewidth=1.3, zorder=1)
+    own = scores[teacher, bits, TEACHER]
+    teacher_line(axes, _mean(own))
     _mark(axes, TEACHER, own, 0)
     for place, name in enumerate(names[1:], 1):
         row = Row(*teacher[:2], name, BRCD)
@@ -94,4 +103,4 @@ def _mark(axes: Axes, paradigm: str, seeds: Seeds, place: float, hollow: bool = 
 
 
 def _mean(seeds: Seeds) -> float:
-    return sum(seeds.values()) / len(seeds)
+    return summary(seeds)[0]  # type: ignore[index]  # there is a seed

@@ -149,7 +149,7 @@ def octets(packed: NDArray[np.uint64], bits: int) -> NDArray[np.uint8]:
 
 def _opened(out: Path) -> Index:
     about = json.loads((out / NAMES).read_text(encoding="utf-8"))
-    if about.pop("checksum", None) != fingerprint(about):
+    if not isinstance(about, dict) or about.pop("checksum", None) != fingerprint(about):
         raise ValueError("its names are not those that were written")
     content = (out / _own_name(about["codes"])).read_bytes()
     if hashlib.sha256(content).hexdigest() != about["sha256"]:

@@ -106,7 +106,7 @@ def read(run: Any) -> Record:
     if not records.finished(run.folder):
         raise RecordError(f"there is no {path}; run: make study PROFILE={run.profile}")
     record = records.read(run.folder)
-    absent = [part for part in PARTS if part not in record] if isinstance(record, dict) else list(PARTS)
+    absent = [part for part in PARTS if part not in record]
     if absent:
         raise RecordError(f"{path} is damaged (no {', '.join(absent)}); delete it and run again")
     if not _of_its_settings(run, record):

@@ -232,10 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
         own = _of_file(given.own) if given.own else collect.collected(StudyRun(profile=given.profile))
         committed = committed_records(given.profile, given.against)
         if own == committed:
-            raise RecordError(
-                f"results/{given.profile}/{collect.COLLECTED} is the committed file itself, times included; "
-                f"run first: make study PROFILE={given.profile}"
-            )
+            file = given.own or f"results/{given.profile}/{collect.COLLECTED}"
+            first = "" if given.own else f"; run first: make study PROFILE={given.profile}"
+            raise RecordError(f"{file} is the committed file itself, times included{first}")
         found = compare(own, committed)
     except (RecordError, ParameterError) as error:
         print(error, file=sys.stderr)

@@ -91,14 +91,25 @@ def figure(run: ScaleRun) -> Picture:
     return scale_figure(measured(run), run.databases, run.wait / 1000)
 
 
-def student_figure(run: ScaleRun) -> Picture:
-    """What the profile's students lose against their teacher, and what they save, in a database of its size."""
+def student_figure(run: ScaleRun) -> Picture | None:
+    """What the profile's students lose against their teacher, and what they save, in a database of its size.
+
+    None where something of it was not measured; what, is printed.
+    """
+    try:
+        return _student_figure(run)
+    except (RecordError, NoRecords) as error:
+        print(f"What its students lose and save is not drawn: {error}")
+        return None
+
+
+def _student_figure(run: ScaleRun) -> Picture:
     latency, items = _benchmark("latency"), f"{run.study.settings.data.database:,}"
     size = run.study.settings.views.size
-    measured = latency[latency["pixels"] == size]
-    if items not in latency.columns or measured.empty:
+    queries = latency[latency["pixels"] == size]
+    if items not in latency.columns or queries.empty:
         raise RecordError(f"results/benchmarks/latency.csv has no query of {size} pixels among {items} codes")
-    milliseconds = dict(zip(measured["encoder"], measured[items].astype(float), strict=True))
+    milliseconds = dict(zip(queries["encoder"], queries[items].astype(float), strict=True))
     told = f"Milliseconds: encoded on two threads, searched among {items} codes on one (results/benchmarks/latency.md)."
     return trade_off(_records(run.profile), BITS, milliseconds, told)
 
@@ -199,19 +210,16 @@ def main(arguments: list[str] | None = None) -> int:
         profiles.load(profile)
         run = ScaleRun(profile=profile)
         written = tables(run)
-        drawn = {"scale": figure(run)}
+        drawn = {"scale": figure(run), "trade_off": student_figure(run)}
     except (RecordError, ParameterError) as error:
         print(error, file=sys.stderr)
         return 1
     for table in written:
         table.write(output_dir() / "results" / "scale")
         print(table.plain())
-    try:
-        drawn["trade_off"] = student_figure(run)
-    except (RecordError, NoRecords) as error:
-        print(f"what its students lose and save is not drawn: {error}", file=sys.stderr)
     for name, picture in drawn.items():
-        save(picture, output_dir() / "figures" / "scale", name)
+        if picture:
+            save(picture, output_dir() / "figures" / "scale", name)
     return 0
 
 

@@ -169,7 +169,7 @@ def _finding(lines: list[Line], scores: Mapping[tuple[Row, int, str], Seeds]) ->
         worse = sum(line["real"] and line["difference"] < 0 for line in own)
         lost = sum(paradigm == "ASHP" and not fits_teacher(scores, _row(line), line["bits"]) for line in own)
         if own:
-            aside = f" ({lost} to methods whose ASHP is under half their SSHP: no use for it)" if lost else ""
+            aside = f" ({lost} of them to methods whose own ASHP is under half their SSHP)," if lost else ""
             sentences.append(
                 f"{paradigm}: of {len(own)} differences{aside} {BRCD} is significantly better in {better} and "
                 f"significantly worse in {worse}. "

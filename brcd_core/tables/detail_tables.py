@@ -85,7 +85,7 @@ def features_table(records: Iterable[Record]) -> Table:
     }
     caption = (
         "The frozen backbones: how often the database image nearest to a validation image in their feature "
-        f"space shares a label with it, and what the stored features take.{_twice(chosen)}"
+        f"space shares a label with it, and what the stored features take.{_several(chosen)}"
     )
     index = [line["backbone"] for line in lines]
     return make("features", caption, about(chosen), pd.DataFrame(lines), index, ["backbone"], cells)
@@ -128,14 +128,11 @@ def training_table(records: Iterable[Record]) -> Table:
     return make("training", caption, about(trained, "main"), values, *heads, cells)
 
 
-def _twice(chosen: Iterable[Record]) -> str:
-    """Which backbones have two sets of features: the released code's train mode needs its own."""
-    names = []
-    for record in chosen:
-        shapes = [(bank["split"], tuple(bank["shape"])) for bank in record["banks"].values()]
-        if len(set(shapes)) < len(shapes):
-            names.append(record["run"]["backbone"])
-    return f" {', '.join(names)}: two sets, one of them in train mode (table released)." if names else ""
+def _several(chosen: Iterable[Record]) -> str:
+    """Which backbones have more than one set of features."""
+    sets = {r["run"]["backbone"]: sum(bank["split"] == "query" for bank in r["banks"].values()) for r in chosen}
+    told = [f"{count} sets of {backbone}" for backbone, count in sets.items() if count > 1]
+    return f" {' and '.join(told)}: logits too, or those of the released code's train mode." if told else ""
 
 
 def _needed(records: Iterable[Record], kind: str) -> list[Record]:

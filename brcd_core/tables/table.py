@@ -84,7 +84,8 @@ class Table:
             line[left:] = [text if text.endswith("*") else f"{text} " for text in line[left:]]
         widths = [max(map(len, column)) for column in zip(*heads, *body, strict=True)]
         lines = [_aligned(line, widths, left) for line in [*heads, ["-" * w for w in widths], *body]]
-        above, below = textwrap.wrap(self.caption, width), textwrap.wrap(self.note, width)
+        star = " A star: bold in the other forms." if self.bold.to_numpy().any() else ""
+        above, below = textwrap.wrap(self.caption + star, width), textwrap.wrap(self.note, width)
         return "\n".join([*above, "", *lines, "", *below]) + "\n"
 
     def write(self, folder: Path) -> list[Path]:

@@ -81,9 +81,10 @@ def _variations(name: str, records: Iterable[Record], question: str) -> Table:
 
     values: list[dict[str, Any]] = []
     texts: dict[tuple[str, str], list[str]] = {}
+    changes: dict[str, list[Summary | None]] = {}
     for paradigm in PARADIGMS:
         own = [summary(scores.get((line.row, line.bits, paradigm))) for line in lines]
-        change = [_change(scores, line, paradigm) for line in lines]
+        change = changes[paradigm] = [_change(scores, line, paradigm) for line in lines]
         texts[paradigm, score_name(shown)] = _texts(own)
         texts[paradigm, "change"] = _texts(change, sign="+")
         values += [_values(line, paradigm, *both) for line, *both in zip(lines, own, change, strict=True)]
@@ -93,8 +94,8 @@ def _variations(name: str, records: Iterable[Record], question: str) -> Table:
     counts = table["n"].dropna().astype(int).tolist()
     caption = (
         f"{question} {score_told(shown)} of the query images. Change: the row's score minus that of the plain "
-        f"method of the same teacher, student and seed; below 0 the variation is worse. {_finding(scores, lines)}"
-        f"{spread(counts).capitalize()}."
+        f"method of the same teacher, student and seed; below 0 the variation is worse. "
+        f"{_finding(scores, lines, changes)}{spread(counts).capitalize()}."
     )
     columns: dict[str, list[str]] = {field: [getattr(line.row, field) for line in lines] for field in Row._fields}
     method = columns.pop("method")
@@ -169,13 +170,12 @@ def _values(line: Line, paradigm: str, own: Summary | None, change: Summary | No
     return head | scored | dict(zip(("change", "change_std", "change_n"), change or nothing, strict=True))
 
 
-def _finding(scores: Scores, lines: list[Line]) -> str:
+def _finding(scores: Scores, lines: list[Line], changes: Mapping[str, list[Summary | None]]) -> str:
     """How many variations lose, and which loses most, in a sentence for each paradigm."""
     sentences = []
-    for paradigm in PARADIGMS:
-        changes = {line: change[0] for line in lines if (change := _change(scores, line, paradigm))}
-        lost = [line for line in changes if paradigm == "ASHP" and not _fits(scores, line)]
-        counted = {line: change for line, change in changes.items() if line not in lost}
+    for paradigm, column in changes.items():
+        found = {line: change[0] for line, change in zip(lines, column, strict=True) if change}
+        counted = {line: change for line, change in found.items() if paradigm == "SSHP" or _fits(scores, line)}
         if counted:
             lowest = min(counted, key=counted.__getitem__)
             worse, where = sum(change < 0 for change in counted.values()), f"{lowest.row.student}, {lowest.bits} bits"
@@ -183,8 +183,8 @@ def _finding(scores: Scores, lines: list[Line]) -> str:
                 f"{paradigm}: {worse} of {len(counted)} rows are below their plain method, the furthest "
                 f"{lowest.row.method} ({number(counted[lowest], sign='+')}; {where}). "
             )
-        if lost:
-            sentences.append(f"Not counted in ASHP: {len(lost)} of methods whose ASHP is under half their SSHP. ")
+        if left_out := len(found) - len(counted):
+            sentences.append(f"Not counted in ASHP: {left_out} of methods whose ASHP is under half their SSHP. ")
     return "".join(sentences)
 
 
