@@ -79,7 +79,7 @@ def test_indexes(head: Path, tmp_path: Path, part: str) -> None:
     def read(content: bytes) -> None:
         path.write_bytes(content)
         if part == "codes":
-            text = json.dumps(about | {"sha256": hashlib.sha256(content).hexdigest()})
+            text = json.dumps(tiny_heads.sealed(about | {"sha256": hashlib.sha256(content).hexdigest()}))
             (tmp_path / "index" / index.NAMES).write_text(text)
         found = index.read(tmp_path / "index")
         positions, distances = found.nearest(np.array([[7]], np.uint64), 5)
