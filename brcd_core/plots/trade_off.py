@@ -20,10 +20,10 @@ from brcd_core.tables.scores import (
     Row,
     Seeds,
     by_seed,
+    mean_of,
     of_part,
     row_of,
     rows,
-    summary,
 )
 
 PART = "backbones"  # several students of one teacher
@@ -83,7 +83,7 @@ def _scores(
 ) -> None:
     """The teacher's score as a line through all rows, and each student's before and after."""
     own = scores[teacher, bits, TEACHER]
-    teacher_line(axes, _mean(own))
+    teacher_line(axes, mean_of(own))
     _mark(axes, TEACHER, own, 0)
     for place, name in enumerate(names[1:], 1):
         row = Row(*teacher[:2], name, BRCD)
@@ -98,9 +98,5 @@ def _mark(axes: Axes, paradigm: str, seeds: Seeds, place: float, hollow: bool = 
     mark = MARKS[paradigm]
     pale = "white" if hollow else sns.light_palette(mark.colour, 4)[1]
     look: dict[str, Any] = {"marker": mark.marker, "edgecolors": mark.colour, "zorder": 2}
-    axes.scatter([_mean(seeds)], [place], s=70, color=pale, **look)
+    axes.scatter([mean_of(seeds)], [place], s=70, color=pale, **look)
     axes.scatter(list(seeds.values()), [place] * len(seeds), s=9, color=mark.colour, linewidths=0, zorder=3)
-
-
-def _mean(seeds: Seeds) -> float:
-    return summary(seeds)[0]  # type: ignore[index]  # there is a seed

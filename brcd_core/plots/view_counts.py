@@ -11,7 +11,7 @@ from brcd_core.plots.scores import left_end
 from brcd_core.plots.style import GREY, MARKS, Picture, drawn, grid, headed
 from brcd_core.records import Record
 from brcd_core.tables.protocol import about, score_name
-from brcd_core.tables.scores import Seeds
+from brcd_core.tables.scores import Seeds, mean_of
 from brcd_core.tables.view_counts_table import ONCE, about_scores, by_views, compared, finding, weight_told
 
 DASHED = (0, (5, 3))
@@ -27,7 +27,7 @@ def view_counts(records: Iterable[Record]) -> Picture:
     scores = by_views(record)
     views = list(dict.fromkeys(row["views"] for row in record["rows"]))
     once = "once" in views
-    means = [_mean(seeds) for column in scores.values() for seeds in column.values()]
+    means = [mean_of(seeds) for column in scores.values() for seeds in column.values()]
     floor = left_end(means)
     figure = headed(
         "How many cached views are enough?",
@@ -42,8 +42,8 @@ def view_counts(records: Iterable[Record]) -> Picture:
         _curve(axes, paradigm, {views.index(one): seeds for one, seeds in column.items()}, once)
     if floor is not None:
         axes.set_ylim(floor, max(means) + 0.1 * (max(means) - floor))
-        _arrows(axes, [(views.index(one), paradigm, _mean(seeds)) for paradigm, column in scores.items()
-                       for one, seeds in column.items() if _mean(seeds) < floor])  # fmt: skip
+        _arrows(axes, [(views.index(one), paradigm, mean_of(seeds)) for paradigm, column in scores.items()
+                       for one, seeds in column.items() if mean_of(seeds) < floor])  # fmt: skip
     axes.set_xticks(range(len(views)), [ONCE if one == "once" else str(one) for one in views])
     axes.set_xlabel("views of each image")
     axes.set_ylabel(score_name([record]))
@@ -58,7 +58,7 @@ def view_counts(records: Iterable[Record]) -> Picture:
 def _curve(axes: Axes, paradigm: str, column: dict[int, Seeds], once: bool) -> None:
     """The means joined by a line, that of views read once (the last place) apart from it."""
     mark = MARKS[paradigm]
-    means = {place: _mean(seeds) for place, seeds in column.items()}
+    means = {place: mean_of(seeds) for place, seeds in column.items()}
     joined = list(means)[: len(means) - once]
     axes.plot(joined, [means[p] for p in joined], color=mark.colour, marker=mark.marker, markersize=6, linewidth=1.6)
     for place, seeds in column.items():
@@ -74,7 +74,3 @@ def _arrows(axes: Axes, below: list[tuple[int, str, float]]) -> None:
     for number, (place, paradigm, mean) in enumerate(below):
         axes.annotate(f"▾ {mean:.2f}", (place, 0.03 + 0.06 * number), xycoords=("data", "axes fraction"), size=8.5,
                       color=MARKS[paradigm].colour, ha="center")  # fmt: skip
-
-
-def _mean(seeds: Seeds) -> float:
-    return sum(seeds.values()) / len(seeds)

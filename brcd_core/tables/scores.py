@@ -189,6 +189,11 @@ def summary(seeds: Seeds | None, minus: Seeds | None = None) -> Summary | None:
     return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else float("nan"), len(values)
 
 
+def mean_of(seeds: Seeds) -> float:
+    """The mean over the seeds, of which there is one at least."""
+    return sum(seeds.values()) / len(seeds)
+
+
 def fits_teacher(scores: Mapping[tuple[Row, int, str], Seeds], row: Row, bits: int) -> bool:
     """Whether a student's codes can search its teacher's database: its mean ASHP is at least half its mean SSHP."""
     own, cross = (summary(scores.get((row, bits, paradigm))) for paradigm in PARADIGMS)
