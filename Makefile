@@ -41,7 +41,7 @@ study: setup ## fetch data and weights, run a profile, print its main table (PRO
 
 test: lint ## ruff, mypy, imports, unit tests, the smoke study, every notebook
 	@rm -rf build/test
-	$(TEST) $(BIN)/pytest -n $(CORES) --dist loadgroup --nbval-lax --nbval-current-env tests notebooks
+	$(TEST) $(BIN)/pytest -n $(CORES) --dist loadfile --nbval-lax --nbval-current-env tests notebooks
 
 # Tests fetch nothing and leave results/ and cache/ alone. One thread a worker: two on a busy core crawl.
 TEST = BRCD_OUTPUT=build/test BRCD_CACHE=build/test/cache OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
