@@ -181,7 +181,7 @@ def test_crcd_is_the_slow_loop(size, extra, bits, seed):
 @sizes
 def test_packd_is_the_slow_loop(size, extra, bits, seed):
     knowledge, batches = draw(size, size + extra, bits, seed)
-    chosen, tau, epsilon = packd.Settings(**KNOBS, epsilon=0.5, iterations=500), KNOBS["temperature"], 0.5
+    chosen, tau, epsilon = packd.Settings(**KNOBS, epsilon=0.5), KNOBS["temperature"], 0.5
     prepared = packd.prepare(knowledge, chosen)
     slow = Slow(prepared)
     for batch in batches:
@@ -203,55 +203,40 @@ def test_packd_is_the_slow_loop(size, extra, bits, seed):
                 top = math.exp(positive / tau)
                 expected -= math.log(top / (top + noise)) / (2 * size)
         slow.remember(images, first)
-        assert found == pytest.approx(KNOBS["weight"] * expected, rel=1e-4)
+        assert found == pytest.approx(KNOBS["weight"] * expected, rel=1e-7)
         assert prepared.teacher_memory.rows.tolist() == [pytest.approx(row) for row in slow.memories[1]]
-
-
-@settings(max_examples=25, deadline=None)
-@given(n=st.integers(1, 4), m=st.integers(1, 4), epsilon=st.floats(0.1, 2), seed=st.integers(0, 10**6))
-def test_the_transport_plan_is_sinkhorns(n, m, epsilon, seed):
-    cost = np.random.default_rng(seed).uniform(0, 2, (3, n, m))
-    plan = packd.transport_plan(torch.as_tensor(cost), epsilon, iterations=30, tolerance=0)
-    for found, one in zip(plan, cost):
-        kernel, v = np.exp(-one / epsilon), np.ones(m)
-        for _ in range(30):
-            u = (1 / n) / (kernel @ v)
-            v = (1 / m) / (kernel.T @ u)
-        assert found.numpy() == pytest.approx(u[:, None] * kernel * v, rel=1e-9)
 
 
 def test_the_transport_plan_is_that_of_pot():
     import ot
 
-    cost = np.random.default_rng(0).uniform(0, 2, (6, 9))
-    uniform = np.full(6, 1 / 6), np.full(9, 1 / 9)
-    theirs = ot.sinkhorn(*uniform, cost, reg=0.1, numItermax=10_000, stopThr=1e-12)
-    ours = packd.transport_plan(torch.as_tensor(cost), 0.1, 10_000, 1e-12)
-    assert np.allclose(ours / ours.sum(), theirs, atol=1e-8)
+    half = np.full(2, 0.5)
+    for epsilon in (0.5, 1.0):  # smaller ones take the iterations too long
+        cost = np.random.default_rng(0).uniform(0, 2, (3, 5, 2, 2))
+        plan = packd.transport_plan(torch.as_tensor(cost), epsilon).numpy()
+        for found, one in zip(plan.reshape(-1, 2, 2), cost.reshape(-1, 2, 2)):
+            theirs = ot.sinkhorn(half, half, one, reg=epsilon, numItermax=100_000, stopThr=1e-13)
+            assert found == pytest.approx(theirs, abs=1e-9)
 
 
-def test_the_transport_plan_has_its_marginals_and_is_near_the_cheapest_assignment():
-    from scipy.optimize import linear_sum_assignment
+@settings(max_examples=50, deadline=None)
+@given(costs=st.lists(st.floats(0, 2), min_size=4, max_size=4), epsilon=st.floats(0.05, 2))
+def test_no_other_transport_plan_is_cheaper(costs, epsilon):
+    cost = torch.tensor(costs, dtype=torch.float64).view(2, 2)
 
-    cost = np.random.default_rng(0).uniform(0, 2, (4, 6, 6))
-    plan = packd.transport_plan(torch.as_tensor(cost), epsilon=0.1, iterations=2000)
-    assert plan.sum(1).numpy() == pytest.approx(1 / 6, rel=1e-9)
-    assert plan.sum(2).numpy() == pytest.approx(1 / 6, rel=1e-4)
-    for found, one in zip(plan, cost):
-        cheapest = one[linear_sum_assignment(one)].mean()
-        assert cheapest - 1e-4 <= (found.numpy() * one).sum() <= cheapest + 0.1 * math.log(6)
-    single = packd.transport_plan(torch.as_tensor(cost).float(), epsilon=0.1, iterations=2000)
-    assert single.numpy() == pytest.approx(plan.numpy(), abs=1e-4)
+    def price(plan):
+        return (plan * cost).sum() - epsilon * torch.special.entr(plan).sum()
+
+    plan = packd.transport_plan(cost, epsilon)
+    assert plan.sum(0).tolist() == plan.sum(1).tolist() == pytest.approx([0.5, 0.5])
+    others = [torch.tensor([[a, 0.5 - a], [0.5 - a, a]]) for a in torch.linspace(0, 0.5, 501, dtype=torch.float64)]
+    assert price(plan) <= min(price(other) for other in others) + 1e-12
+    assert packd.transport_plan(cost.float(), epsilon).numpy() == pytest.approx(plan.numpy(), abs=1e-6)
 
 
-def test_the_transport_plan_is_as_even_as_it_is_asked_to_be():
-    cost = torch.as_tensor(np.random.default_rng(1).uniform(0, 2, (5, 6, 8)))
-    tolerances, uneven = (1e-1, 1e-3, 1e-6), []
-    for tolerance in tolerances:
-        plan = packd.transport_plan(cost, epsilon=0.05, iterations=2000, tolerance=tolerance)
-        uneven.append((6 * plan.sum(2)).log().abs().max().item())
-        assert uneven[-1] <= tolerance * (1 + 1e-6)
-    assert uneven[0] > uneven[1] > uneven[2]  # what is asked for less ends sooner
+def test_the_transport_plan_of_a_sharp_choice_is_finite():
+    cost = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
+    assert packd.transport_plan(cost, 1e-4).tolist() == [[0.5, 0.0], [0.0, 0.5]]
 
 
 def test_a_memory_moves_the_rows_it_is_given_and_no_other():
