@@ -46,11 +46,11 @@ class Line(NamedTuple):
 
 
 def ablation_table(records: Iterable[Record]) -> Table:
-    """BRCD minus each of its parts, or with one of them otherwise, and the difference to BRCD.
+    """Methods, BRCD first of all, minus each of their parts or with one of them otherwise, and the difference.
 
     NoRecords if there is no such variation.
     """
-    question = "What is each part of BRCD worth? BRCD as it is, and with one thing changed."
+    question = "What is each part of a method worth? Each method as it is, and with one thing changed."
     return _variations("ablation", records, question)
 
 
