@@ -107,6 +107,7 @@ docs: setup ## the documentation of every module, from its docstrings (build/doc
 	$(BIN)/pdoc brcd_core --output-directory build/docs
 
 graph: setup ## draw the runs of PROFILE and what depends on what (needs graphviz)
+	@mkdir -p figures/$(PROFILE)
 	$(SNAKEMAKE) --rulegraph | dot -Tsvg > figures/$(PROFILE)/graph.svg
 
 lock: setup ## compile requirements.lock again from pyproject.toml
@@ -114,4 +115,4 @@ lock: setup ## compile requirements.lock again from pyproject.toml
 		--no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
 
 clean: ## remove the results of PROFILE that can be made again (not cache/)
-	rm -rf results/$(PROFILE)/runs
+	rm -rf "$${BRCD_OUTPUT:-.}/results/$(PROFILE)/runs"

@@ -35,7 +35,7 @@ def repository() -> Path:
 
 def cache_dir() -> Path:
     """Where downloads, data, weights and banks are kept: $BRCD_CACHE (from the repository, if relative), or cache/."""
-    return repository() / os.environ.get("BRCD_CACHE", "cache")
+    return repository() / (os.environ.get("BRCD_CACHE") or "cache")
 
 
 def output_dir() -> Path:

@@ -28,7 +28,7 @@ from brcd_core.backbones import Backbone
 from brcd_core.checkpoints import CheckpointError
 from brcd_core.codes import pack
 from brcd_core.config import Frozen
-from brcd_core.datasets import image_files, image_lists
+from brcd_core.datasets import SPLIT_SIZES, image_files, image_lists
 from brcd_core.hashing import HashHead
 from brcd_core.views.augmentation import clean
 from brcd_core.views.bank import Precision, encode_pixels, native_precision
@@ -114,7 +114,7 @@ class Recipe(Frozen):
     size: int = Field(ge=1, le=MOST)
     precision: Precision | Literal["auto"]
     batch: int = Field(ge=1, le=MOST)
-    central: float = Field(gt=0, le=1)
+    central: float | None = Field(gt=0, le=1)
 
 
 def load(path: Path | str, device: torch.device | str | None = None, central: float | None = None) -> Encoder:
@@ -145,6 +145,12 @@ def load(path: Path | str, device: torch.device | str | None = None, central: fl
         wrong = "; ".join(f"{one['loc'][0]}: {one['msg']}" for one in error.errors())
         raise CheckpointError(f"{path} is of no encoder that there can be ({wrong}); train it again") from error
     name, feature, size = recipe.backbone, recipe.feature, recipe.size
+    share = recipe.central if central is None else central
+    if share is None:
+        raise CheckpointError(
+            f"{path} does not say which share of an image is looked at; give central=, or take the head away by "
+            "brcd_core.study.take_away, which writes it down"
+        )
     try:
         backbones.check(name, feature, size)
         dim = backbones.dim(name, feature)
@@ -162,7 +168,7 @@ def load(path: Path | str, device: torch.device | str | None = None, central: fl
         backbone.to(device).to(memory_format=torch.channels_last),
         head.to(device),
         about,
-        recipe.central if central is None else central,
+        share,
         native_precision(device) if recipe.precision == "auto" else recipe.precision,
         recipe.batch,
     )
@@ -188,9 +194,11 @@ def printable(text: object, keep: str = "") -> str:
     return "".join(one if one.isprintable() or one in keep else "\N{REPLACEMENT CHARACTER}" for one in readable)
 
 
-def _central(dataset: str) -> float:
-    """Photographs lose their edges, as in the study; images of a fixed size are seen whole."""
-    return image_lists.CENTRAL if dataset in (*image_lists.LABELS, "folder") else 1.0
+def _central(dataset: str) -> float | None:
+    """Photographs lose their edges, as in the study; images of a fixed size are seen whole. None: not known."""
+    if dataset in (*image_lists.LABELS, "folder"):
+        return image_lists.CENTRAL
+    return 1.0 if dataset in SPLIT_SIZES else None
 
 
 def _decode(image: Path | str | Image.Image) -> np.ndarray:

@@ -139,14 +139,20 @@ def load(name: str) -> Profile:
     if name not in names():
         raise ParameterError(f"unknown profile {name!r}; there are: {', '.join(names())}")
     path = profiles_dir() / f"{name}.yaml"
-    content = yaml.safe_load(path.read_text())
     try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise ParameterError(f"{path.name} holds no settings; copy another profile")
         if "like" in content:
+            if content["like"] == name:
+                raise ParameterError(f"{path.name}: like: a profile is like another one")
             base = load(content.pop("like"))
-            content["settings"] = laid_over(base.settings.model_dump(mode="json"), content.get("settings", {}))
-            content["methods"] = base.methods | content.get("methods", {})
+            content["settings"] = laid_over(base.settings.model_dump(mode="json"), content.get("settings") or {})
+            content["methods"] = base.methods | (content.get("methods") or {})
         # Through JSON, because a list in YAML is to be taken for a tuple where the settings have one.
         return Profile.model_validate_json(json.dumps(content))
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path.name} is no YAML: {error}") from None
     except ValidationError as error:
         raise ParameterError(f"{path.name}: {explain(error)}") from None
 

@@ -44,7 +44,7 @@ def test_queries_and_images_of_a_cluster():
             for place, group in enumerate(VIEW.found.assignment) if group == cluster
         }  # fmt: skip
         assert VIEW.by_distance(cluster).tolist() == sorted(away, key=lambda place: (round(away[place], 6), place))
-    assert nearest.count(VIEW.largest()) == max(nearest.count(cluster) for cluster in range(CENTRES))
+    assert nearest.count(VIEW.most_asked()) == max(nearest.count(cluster) for cluster in range(CENTRES))
 
 
 @pytest.mark.parametrize("bits", [16, 72])
@@ -66,7 +66,7 @@ def test_neighbours_by_the_bits_that_are_kept(bits, margin):
 
 def test_scores_are_the_mean_over_all_orders_of_ties():
     view = made_up(8, {"train": 40, "query": 12, "database": 6}, cut=4)
-    cluster = view.largest()
+    cluster = view.most_asked()
     for margin in (0, 0.5, 1):
         kept, expected = view.kept(cluster, margin), []
         for query in view.queries(cluster):
@@ -116,7 +116,7 @@ def test_the_images_figure_names_classes_and_makes_others_bold():
 
 
 def test_the_neighbours_figure_shows_both_searches_and_both_scores():
-    cluster, margin, place = VIEW.largest(), 0.4, 3
+    cluster, margin, place = VIEW.most_asked(), 0.4, 3
     query, kept = VIEW.queries(cluster)[place], VIEW.kept(cluster, margin)
     figure = cluster_view.neighbours_figure(VIEW, cluster, margin, place)
     axes, every = figure.axes[0], np.ones(16, bool)
@@ -146,7 +146,7 @@ def test_the_neighbours_figure_shows_both_searches_and_both_scores():
 
 def test_without_labels_nothing_is_right_or_wrong():
     view = made_up(labelled=False)
-    cluster = view.largest()
+    cluster = view.most_asked()
     assert view.name(cluster) == f"cluster {cluster}" and not len(view.scores(cluster, view.kept(cluster, 0)))
     mask, shown, found = cluster_view.first_figures(view)
     assert not [text for text in found.axes[0].texts if text.get_text() in ("✓", "✗")]

@@ -34,8 +34,7 @@ def record_for(run):
         ViewCountsRun: lambda: made_up.view_counts(run.teacher, run.student, run.bits, run.counts, run.seeds),
     }
     own = {"run": run.model_dump(mode="json"), "settings": run.settings.model_dump(mode="json")}
-    code = {} if isinstance(run, runs.FeatureRun) else {"code": code_version.of(run)}
-    return kinds[type(run)]() | own | code
+    return kinds[type(run)]() | own | {"code": code_version.of(run)}
 
 
 @pytest.fixture

@@ -108,6 +108,11 @@ def test_photographs_lose_their_edges(head: Path) -> None:
     about = tiny_heads.about_of("student")
     about["settings"]["data"]["dataset"] = "folder"
     assert encoder.load(tiny_heads.change_about(head, about)).central == 0.875
+    about["settings"]["data"]["dataset"] = "mine"
+    other = tiny_heads.change_about(head, about)
+    with pytest.raises(CheckpointError, match="does not say which share of an image is looked at; give central="):
+        encoder.load(other)
+    assert encoder.load(other, central=0.5).central == 0.5
     with pytest.raises(ValueError, match="central must be above 0"):
         encoder.load(head, central=0).encode(tiny_heads.sample())
 

@@ -345,7 +345,7 @@ def test_lsh_takes_any_number_of_bits():
 
 
 def test_all_models_are_found_and_bad_settings_named():
-    assert hashing.models.names() == ["bihalf", "cibhash", "greedyhash", "itq", "lsh", "pca_sign", "sdc"]
+    assert {"bihalf", "cibhash", "greedyhash", "itq", "lsh", "pca_sign", "sdc"} <= set(hashing.models.names())
     for name in hashing.models.names():
         module = hashing.models.load(name)
         assert isinstance(module.Settings(), Frozen)

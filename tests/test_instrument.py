@@ -78,19 +78,19 @@ def test_a_cluster_changes_all_and_lists_its_own_queries(controls, drawn):
     assert values(controls)[:2] == before
 
 
-def test_a_code_length_starts_again_with_its_largest_cluster(controls, drawn):
+def test_a_code_length_starts_again_with_its_most_asked_cluster(controls, drawn):
     controls.margin.value = 0.7
     drawn.clear()
     controls.bits.value = 8
     view = made_up(8)
     assert drawn == [
-        ("mask_figure", view.largest(), 0.7),
-        ("images_figure", view.largest()),
-        ("neighbours_figure", view.largest(), 0.7, 0),
+        ("mask_figure", view.most_asked(), 0.7),
+        ("images_figure", view.most_asked()),
+        ("neighbours_figure", view.most_asked(), 0.7, 0),
     ]
     sizes = [int((view.found.assignment == cluster).sum()) for cluster in range(CENTRES)]
     assert [label.split(", ")[1] for label, _ in controls.cluster.options] == [f"{size} images" for size in sizes]
-    assert controls.query.value == 1 and controls.query.max == len(view.queries(view.largest()))
+    assert controls.query.value == 1 and controls.query.max == len(view.queries(view.most_asked()))
 
 
 def test_a_cluster_without_queries_hides_the_search(drawn):

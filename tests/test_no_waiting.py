@@ -3,19 +3,16 @@
 There need be no GPU to see it: what would wait there is counted here on the CPU.
 """
 
-from types import SimpleNamespace
-
+import made_up_inputs
 import numpy as np
 import pytest
 import torch
+from made_up_inputs import BATCH, SIZE
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from brcd_core import distillation, hashing, profiles
-from brcd_core.hashing import HashHead
-from brcd_core.settings import Settings
-from brcd_core.study.distil import distil
+from brcd_core import distillation, hashing
 
-SIZE, WIDTH, BITS = 40, 6, 8
+TRAINED = [name for name in hashing.models.names() if hasattr(hashing.models.load(name), "loss")]
 ASK = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal")
 LEAVE = ("cpu", "numpy", "tolist", "__array__")
 
@@ -52,49 +49,13 @@ def waits(monkeypatch):
         yield counter
 
 
-class MadeUp:
-    """The inputs of a study with random features, whose views note how often was waited when a batch is fetched."""
-
-    device, labelled, labels = torch.device("cpu"), True, {"train": np.eye(5, dtype=bool)[np.arange(SIZE) % 5]}
-
-    def __init__(self, settings: Settings, waits: Waits) -> None:
-        self.settings, self.waits, self.seen = settings, waits, []
-        self.table = torch.randn(3, SIZE, WIDTH, generator=torch.Generator().manual_seed(0))
-
-    def codes(self, head: HashHead, role: str, *splits: str):
-        return [head.codes(self.table[0]).numpy() for _ in splits]
-
-    def new_head(self, role: str, bits: int, seed: int) -> HashHead:
-        return HashHead(WIDTH, bits, 0, seed)
-
-    def views(self, *roles: str):
-        def batch(images, views):
-            self.seen.append(self.waits.count)
-            return [self.table[views, images]] * len(roles)
-
-        def rotated(images):
-            return [self.table[:, images].flatten(0, 1)] * len(roles)
-
-        return SimpleNamespace(count=3, batch=batch, rotated=rotated)
-
-
 @pytest.mark.parametrize("method", distillation.methods.names())
-@pytest.mark.parametrize("hash_model", ["cibhash", "bihalf", "greedyhash", "sdc"])
+@pytest.mark.parametrize("hash_model", TRAINED)
 def test_a_step_waits_for_nothing(method, hash_model, waits, monkeypatch):
-    monkeypatch.setattr("brcd_core.study.distil.validation_scores", lambda *_: {"map_sshp": 0.0, "map_ashp": 0.0})
-    training = {"epochs": 1, "validate_every": 1, "batch": 8}
-    change = {"data": {"train": SIZE}, "student": {"training": training}}
-    change |= {"distillation": {"name": method}, "hash_model": {"name": hash_model}}
-    inputs = MadeUp(profiles.load("smoke").resolve(change=change), waits)
-    chosen = distillation.methods.load(method).Settings()
-    distil(inputs, HashHead(WIDTH, BITS, 0, 9), chosen, BITS, 0, lambda *_: None, lambda _: None)
-    assert len(inputs.seen) == 2 * SIZE / 8
-    assert set(inputs.seen[2:]) == {inputs.seen[2]}  # the first step may compute what it keeps for all
-
-
-def test_every_hash_model_that_trains_is_tried():
-    trained = [name for name in hashing.models.names() if hasattr(hashing.models.load(name), "loss")]
-    assert trained == ["bihalf", "cibhash", "greedyhash", "sdc"]
+    seen = []
+    made_up_inputs.train(monkeypatch, method, hash_model=hash_model, fetched=lambda: seen.append(waits.count))
+    assert len(seen) == 2 * SIZE / BATCH
+    assert set(seen[2:]) == {seen[2]}  # the first step may compute what it keeps for all
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,13 @@ def test_what_may_explain_a_difference_is_said(own, committed):
     assert notes == ["1 made with another weight.", f"{len(own)} made on another device."]
 
 
+def test_a_setting_that_is_gone_and_was_left_at_its_default_makes_no_difference(own, committed):
+    for record in committed:
+        record.get("resolved", {}).get("distillation", {})["iterations"] = 100
+    found = compare(own, committed)
+    assert {verdict for _, verdict in found.verdicts} == {EQUAL} and not found.notes
+
+
 # ---- the command
 
 

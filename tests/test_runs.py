@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from brcd_core import profiles
+from brcd_core import datasets, profiles
 from brcd_core.profiles import ParameterError, laid_over
 from brcd_core.study import parameters, plan, runs
 from brcd_core.study.view_counts_run import ViewCountsRun
@@ -122,6 +122,23 @@ def test_more_queries_than_there_are():
         parameters.read(notebook('profile = "smoke"\nqueries = 51'), runs.SearchRun)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda parts: parts | {"database": parts["database"][::-1]}, "must begin with the training images, in their"),
+        (lambda parts: parts | {"train": parts["train"][::-1]}, "must begin with the training images, in their order"),
+        (lambda parts: parts | {"query": parts["database"][-50:]}, "must not share an image"),
+        (lambda parts: parts | {"validation": parts["query"]}, "must not share an image"),
+    ],
+)
+def test_a_split_of_ones_own_that_breaks_a_rule_is_named(change, message, monkeypatch):
+    entry = datasets.DATASETS["sample"]
+    wrong = entry._replace(split=lambda folder, sizes: change(dict(entry.split(folder, sizes))))
+    monkeypatch.setitem(datasets.DATASETS, "sample", wrong)
+    with pytest.raises(ParameterError, match=f"sample: .*{message}"):
+        parameters.read(notebook('profile = "smoke"'), runs.TeacherRun)
+
+
 def test_an_unknown_method_is_named():
     with pytest.raises(ParameterError, match=r"unknown method 'bcrd'; there are: alone, .*brcd"):
         parameters.read(notebook('profile = "smoke"\nmethod = "bcrd"'), runs.StudentRun)
@@ -177,6 +194,26 @@ def test_a_profile_may_be_like_another(tmp_path, monkeypatch):
     assert like.settings.student.hidden == 7 and base.settings.student.hidden == 64
     assert like.settings.data == base.settings.data
     assert like.resolve("mine").select == "ashp" and like.resolve("brcd").distillation.name == "brcd"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("settings: {data: [", r"(?s)mine\.yaml is no YAML: .*line 1"),
+        ("", r"mine\.yaml holds no settings; copy another profile"),
+        ("- smoke", r"mine\.yaml holds no settings"),
+        ("like: mine", r"mine\.yaml: like: a profile is like another one"),
+        ("{like: smok, runs: []}", "unknown profile 'smok'; there are: mine, quick, smoke"),
+        ("like: smoke\nsettings:\nmethods:\n", r"mine\.yaml: description: Field required.*runs: Field required"),
+    ],
+)
+def test_a_slip_in_a_profile_is_named(text, message, tmp_path, monkeypatch):
+    for name in ("smoke", "quick"):
+        (tmp_path / f"{name}.yaml").write_text((profiles.profiles_dir() / f"{name}.yaml").read_text())
+    (tmp_path / "mine.yaml").write_text(text)
+    monkeypatch.setattr(profiles, "profiles_dir", lambda: tmp_path)
+    with pytest.raises(ParameterError, match=message):
+        profiles.load("mine")
 
 
 def test_a_profile_with_a_wrong_key_names_the_file(tmp_path, monkeypatch):

@@ -262,12 +262,15 @@ def test_the_figure_shows_what_was_measured_as_dots_and_the_rest_dashed():
     assert table.finding(MEASURED, [2000, 10**6], 0.05) in figure.caption
 
 
-def test_labels_of_encoders_that_are_close_are_one():
+def test_labels_of_encoders_that_are_close_do_not_overlap():
     near = [STUDENT, STUDENT._replace(name="other", query=0.0041), TEACHER, TEACHER._replace(name="third", query=None)]
     figure = scale_figure(Measured(near, 500, 8, [64], MEASURED.searches, 1e-5), [10**6], 0.05)
-    assert [text.get_text() for text in figure.axes[0].texts] == [
-        "encoding by other, 4.1 ms\nencoding by small, 4 ms", "encoding by big, 20 ms"
+    below, above, alone = figure.axes[0].texts
+    assert [text.get_text() for text in (below, above, alone)] == [
+        "encoding by small, 4 ms", "encoding by other, 4.1 ms", "encoding by big, 20 ms"
     ]  # fmt: skip
+    assert [text.xy[1] for text in (below, above, alone)] == pytest.approx([4, 4.1, 20])
+    assert [text.get_va() for text in (below, above, alone)] == ["top", "bottom", "top"]
 
 
 # ---- what a student loses and saves

@@ -78,7 +78,7 @@ class Prepared:
 def prepare(teacher: TeacherKnowledge, settings: Settings) -> Prepared:
     """k-means on the teacher's codes of the clean training images, and each cluster's bit mask.
 
-    ValueError where there are fewer training images than clusters.
+    ValueError where the training images have fewer different codes than there are clusters.
     """
     codes = teacher.codes.cpu().numpy()
     found = bits.cluster(codes, settings.n_clusters, seed=teacher.seed)

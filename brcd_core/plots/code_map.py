@@ -41,12 +41,14 @@ def code_map(panels: Mapping[str, tuple[Array, Array]], classes: Sequence[str], 
                              f"{len(classes) - 1}")  # fmt: skip
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
+    most = max(len(numbers) for _, numbers in panels.values())
     shares = {title: _together(*panel) for title, panel in panels.items()}
     said = ", ".join(f"{title} {share:.0%}" for title, share in shares.items())
     figure = headed(
         "Do codes of a class lie together?",
-        "Each point is an image; near points have codes with few differing bits (t-SNE: distances between far groups "
-        "mean nothing). Per cent: how many points have a nearest neighbour in the map of their own class.",
+        f"Each of the {most:,} points is an image; near points have codes with few differing bits (t-SNE: distances "
+        "between far groups mean nothing). Per cent: how many points have a nearest neighbour in the map of their own "
+        "class.",
         height=SIDE * rows + 0.3 + (0.22 * -(-len(classes) // 5) if len(classes) <= NAMED else 0),
         more=f"{said}. {about}".strip(),
     )

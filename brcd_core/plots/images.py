@@ -126,9 +126,9 @@ def _marks(found: Mapping[str, Strip]) -> str:
 
 def _counts(found: Mapping[str, Strip]) -> str:
     """How many hits are right, for each way of searching."""
-    rights = {WAYS.get(name, name): strip.right for name, strip in found.items()}
-    shares = [f"{name} {right.mean():.0%}" for name, right in rights.items() if right is not None]
-    return f"Right among all hits shown: {', '.join(shares)}. " if shares else ""
+    rights = {WAYS.get(name, name): strip.right for name, strip in found.items() if strip.right is not None}
+    shares = [f"{name} {right.sum()} of {right.size}" for name, right in rights.items()]
+    return f"Right hits: {', '.join(shares)}. " if shares else ""
 
 
 def _strip(axes: Axes, way: str, strip: Strip, q: int, top: float) -> None:

@@ -69,8 +69,8 @@ def precision_curves(records: Iterable[Record], student: str | None = None, bits
         "Are a student's first hits as good as its teacher's?",
         f"{lines[0].student} at {bits} bits, mean over seeds. Above: precision and recall of everything "
         "within Hamming radius 0, 1, 2, ... of the query; a query that finds nothing counts as precision "
-        "0, which can bend the left end down. Below: precision of the k nearest images. Dashed: the "
-        "teacher with its own codes.",
+        "0, which can bend the left end down. Below: precision of the k nearest images; it must fall where k "
+        "is beyond the number of relevant ones. Dashed: the teacher with its own codes.",
         height=6.3,
         more=f"Best mAP@{cut(chosen)}, mean of SSHP and ASHP: {', then '.join(ranked[:3])}. {about(chosen, 'main')}",
     )

@@ -33,10 +33,11 @@ def bit_means(record: Record) -> Picture:
     main = [f" {analysis['classes'][int(np.argmax(own))]}" if len(own) else "" for own in counts]
     names = [f"{cluster}{main[cluster]}" for cluster in order]
     masked = np.abs(means) <= margin
+    named = "Beside its number the class of most of its images, which the method does not see. " if any(main) else ""
     count, bits = means.shape
     figure = headed(
         "Which bits mean something in which cluster?",
-        f"Mean of each bit in each cluster; {whose(record)}. Above: strong colour, the cluster's images "
+        f"Mean of each bit in each cluster; {whose(record)}. {named}Above: strong colour, the cluster's images "
         f"agree on the bit; pale, they do not. Below: what a margin of {margin:g} leaves. The hatched "
         f"cells, {masked.mean():.0%} of all, are redundant in their cluster and masked. Alike bits stand "
         "together.",
@@ -138,7 +139,7 @@ def dropping_bits(record: Record) -> Picture:
     figure = headed(
         "What does it cost to drop bits?",
         "Each query leaves out a share of its bits: those that its cluster decides least (the most "
-        "redundant), those that it decides most (the least redundant), or any. If redundant bits carry "
+        "redundant), those that it decides most (the least redundant), or random ones. If redundant bits carry "
         "no meaning, dropping the most redundant first costs least. Teacher with its own codes; clusters "
         f"from {whose(record)}.",
         height=3.4,

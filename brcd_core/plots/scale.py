@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def scale_figure(measured: Measured, databases: Sequence[int], wait: float) -> P
 
 
 def _levels(axes: Axes, measured: Measured, left: float) -> None:
-    """A line for each encoder whose latency was measured; those that are close together share a label below them."""
+    """A line for each encoder whose latency was measured, its label below it; those close to one below it, above."""
     groups: list[list[tuple[float, str]]] = []
     for query, name in sorted((one.query, one.name) for one in measured.encoders if one.query is not None):
         axes.axhline(1000 * query, color=GREY, linewidth=1.0, zorder=1)
@@ -63,6 +64,8 @@ def _levels(axes: Axes, measured: Measured, left: float) -> None:
         else:
             groups.append([(query, name)])
     for group in groups:
-        names = "\n".join(f"encoding by {name}, {told(query, 'seconds')}" for query, name in reversed(group))
-        place = (left, 1000 * group[0][0])
-        axes.annotate(names, place, (2, -3), textcoords="offset points", size=9, color=INK, va="top")
+        names = [f"encoding by {name}, {told(query, 'seconds')}" for query, name in group]
+        style: dict[str, Any] = {"textcoords": "offset points", "size": 9, "color": INK}
+        axes.annotate(names[0], (left, 1000 * group[0][0]), (2, -3), va="top", **style)
+        if len(group) > 1:
+            axes.annotate("\n".join(names[:0:-1]), (left, 1000 * group[-1][0]), (2, 3), va="bottom", **style)

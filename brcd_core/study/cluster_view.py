@@ -86,7 +86,7 @@ class Clustered:
         """Training images in each cluster."""
         return np.bincount(self.found.assignment, minlength=len(self.found.centres)).tolist()
 
-    def largest(self) -> int:
+    def most_asked(self) -> int:
         """The cluster that most queries fall into."""
         return int(np.bincount(self.member).argmax())
 
@@ -208,7 +208,7 @@ def neighbours_figure(view: Clustered, cluster: int, margin: float, place: int =
 
 def first_figures(view: Clustered) -> list[Picture]:
     """The view to begin with: the cluster that most queries fall into, the study's margin, the first of its queries."""
-    cluster = view.largest()
+    cluster = view.most_asked()
     return [
         mask_figure(view, cluster, view.margin),
         images_figure(view, cluster),

@@ -140,7 +140,7 @@ def _same_teachers(found: list[Record]) -> None:
 
 
 def _of_its_settings(run: Any, record: Record) -> bool:
-    same_code = "code" not in record or record["code"] == code_version.of(run)
+    same_code = record.get("code") == code_version.of(run)
     same_run = record.get("run") == run.model_dump(mode="json")  # not only in what names its folder
     return bool(record.get("settings") == run.settings.model_dump(mode="json")) and same_run and same_code
 

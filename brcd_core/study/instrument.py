@@ -113,14 +113,14 @@ class ClusterControls:
             self._setting = False
 
     def _list_clusters(self) -> None:
-        """The clusters of this code length; the largest is chosen."""
+        """The clusters of this code length; the one that most queries fall into is chosen."""
         self.said.value = f"clustering the {self.bits.value}-bit codes …"
         view = self._of_length(self.bits.value)
         self.cluster.options = [
             (f"{view.name(cluster).removeprefix('cluster ')}, {size:,} images", cluster)
             for cluster, size in enumerate(view.sizes())
         ]
-        self.cluster.value = view.largest()
+        self.cluster.value = view.most_asked()
 
     def _list_queries(self) -> None:
         """The queries that fall into this cluster; the first is chosen."""

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import ValidationError
 
 from brcd_core import backbones, datasets
@@ -39,7 +40,8 @@ def check_inputs(run: ChangedRun) -> None:
     """Splits and backbones can give what the settings ask for. ParameterError if not, before anything is computed."""
     settings = run.settings
     try:
-        datasets.split(settings.data.dataset, settings.data.sizes(), settings.data.place())
+        parts = datasets.split(settings.data.dataset, settings.data.sizes(), settings.data.place())
+        _check_parts(settings.data.dataset, parts)
         if isinstance(run, SearchRun) and run.queries > settings.data.query:
             raise ValueError(f"queries: {run.queries} asked for, the query split has {settings.data.query} images")
         for role in ("teacher", "student"):
@@ -50,6 +52,15 @@ def check_inputs(run: ChangedRun) -> None:
                 backbones.check(run.backbone, settings.network(role).feature, settings.views.size)
     except (ValueError, FileNotFoundError) as error:
         raise ParameterError(str(error)) from None
+
+
+def _check_parts(dataset: str, parts: Mapping[str, np.ndarray]) -> None:
+    """ValueError where a split breaks a rule that codes and labels are matched by."""
+    if not np.array_equal(parts["database"][: len(parts["train"])], parts["train"]):
+        raise ValueError(f"{dataset}: the database of a split must begin with the training images, in their order")
+    apart = np.concatenate([parts[part] for part in ("validation", "query", "database")])
+    if len(np.unique(apart)) < len(apart):
+        raise ValueError(f"{dataset}: validation, query and database of a split must not share an image")
 
 
 def _parameter_names(namespace: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,7 @@ FLOOR = 0.003  # about what the committed profiles have
 JUDGED = ("map", "map_stable", "precision_at_k", "agreement")  # the others hang on the few codes within radius 2
 EQUAL, WITHIN, OUTSIDE, OTHER = "equal", "within", "outside", "not judged"
 INPUTS = ("data", "splits", "weights")  # what two runs must have in common
+PASSED_OVER = ("provenance", "code", "efficiency", "resolved")  # when it is asked whether records are equal
 LINE = [*Row._fields, "bits"]
 SHOWN = 20
 
@@ -183,18 +184,23 @@ def _verdict(ours: Record, theirs: Record, far: set[tuple[Any, ...]]) -> str:
 
 
 def _content(record: Record) -> Record:
-    """What must be equal: all but times, speeds, and where the record comes from."""
-    kept = {name: value for name, value in record.items() if name not in ("provenance", "code", "efficiency")}
+    """What must be equal: all but times, speeds, where the record comes from, and settings left at their defaults."""
+    kept = {name: value for name, value in record.items() if name not in PASSED_OVER}
+    kept["weight"] = _weight(record)  # the one setting that a profile leaves to be chosen
     if "training" in kept:
         kept["training"] = {name: value for name, value in kept["training"].items() if name != "seconds"}
     return kept
+
+
+def _weight(record: Record) -> Any:
+    return record.get("resolved", {}).get("distillation", {}).get("weight")
 
 
 def _notes(own: Sequence[Record], pairs: Sequence[tuple[Record, Record]]) -> list[str]:
     """What may explain a difference."""
     checks = {
         "by other code": lambda record: record.get("code"),
-        "with another weight": lambda record: record.get("resolved"),
+        "with another weight": _weight,
         "on another device": lambda record: record.get("provenance", {}).get("device"),
         "with another number of threads": lambda record: record.get("provenance", {}).get("threads"),
         "with another torch": lambda record: record.get("provenance", {}).get("packages", {}).get("torch"),

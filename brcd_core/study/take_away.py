@@ -36,6 +36,7 @@ README = """# Heads to take away
 
 Each file is a trained hash head, exact in float32, and holds the settings and the record of the run that made it. The
 frozen backbone under it is fetched and checked the first time. Beside each lies the head of its teacher, for ASHP.
+The table names the images that a head has learnt from; how well it searches others was not measured.
 
 {table}
 

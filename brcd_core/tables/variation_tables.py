@@ -46,7 +46,7 @@ class Line(NamedTuple):
 
 
 def ablation_table(records: Iterable[Record]) -> Table:
-    """Methods, BRCD first of all, minus each of their parts or with one of them otherwise, and the difference.
+    """Methods, chiefly BRCD, minus each of their parts or with one of them otherwise, and the difference.
 
     NoRecords if there is no such variation.
     """
