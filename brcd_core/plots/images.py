@@ -121,7 +121,7 @@ def frame(axes: Axes, right: bool, left: float, top: float) -> None:
 
 def _marks(found: Mapping[str, Strip]) -> str:
     labelled = any(strip.right is not None for strip in found.values())
-    return "Green with a tick: the right class; red with a cross: another one. " if labelled else ""
+    return "Green with a tick: a label in common; red with a cross: none. " if labelled else ""
 
 
 def _counts(found: Mapping[str, Strip]) -> str:
