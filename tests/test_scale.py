@@ -270,7 +270,7 @@ def test_labels_of_encoders_that_are_close_do_not_overlap():
         "encoding by small, 4 ms", "encoding by other, 4.1 ms", "encoding by big, 20 ms"
     ]  # fmt: skip
     assert [text.xy[1] for text in (below, above, alone)] == pytest.approx([4, 4.1, 20])
-    assert [text.get_va() for text in (below, above, alone)] == ["top", "bottom", "top"]
+    assert [text.get_va() for text in (below, above, alone)] == ["top", "bottom", "bottom"]
 
 
 # ---- what a student loses and saves

@@ -33,7 +33,7 @@ def bit_means(record: Record) -> Picture:
     main = [f" {analysis['classes'][int(np.argmax(own))]}" if len(own) else "" for own in counts]
     names = [f"{cluster}{main[cluster]}" for cluster in order]
     masked = np.abs(means) <= margin
-    named = "Beside its number the class of most of its images, which the method does not see. " if any(main) else ""
+    named = "Beside its number its most frequent class, which the method does not see. " if any(main) else ""
     count, bits = means.shape
     figure = headed(
         "Which bits mean something in which cluster?",

@@ -55,7 +55,7 @@ def scale_figure(measured: Measured, databases: Sequence[int], wait: float) -> P
 
 
 def _levels(axes: Axes, measured: Measured, left: float) -> None:
-    """A line for each encoder whose latency was measured, its label below it; those close to one below it, above."""
+    """A line for each encoder whose latency was measured, its label above it; of close ones the lowest has it below."""
     groups: list[list[tuple[float, str]]] = []
     for query, name in sorted((one.query, one.name) for one in measured.encoders if one.query is not None):
         axes.axhline(1000 * query, color=GREY, linewidth=1.0, zorder=1)
@@ -66,6 +66,6 @@ def _levels(axes: Axes, measured: Measured, left: float) -> None:
     for group in groups:
         names = [f"encoding by {name}, {told(query, 'seconds')}" for query, name in group]
         style: dict[str, Any] = {"textcoords": "offset points", "size": 9, "color": INK}
-        axes.annotate(names[0], (left, 1000 * group[0][0]), (2, -3), va="top", **style)
         if len(group) > 1:
-            axes.annotate("\n".join(names[:0:-1]), (left, 1000 * group[-1][0]), (2, 3), va="bottom", **style)
+            axes.annotate(names.pop(0), (left, 1000 * group[0][0]), (2, -3), va="top", **style)
+        axes.annotate("\n".join(reversed(names)), (left, 1000 * group[-1][0]), (2, 3), va="bottom", **style)
