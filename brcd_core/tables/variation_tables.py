@@ -179,9 +179,9 @@ def _finding(scores: Scores, lines: list[Line], changes: Mapping[str, list[Summa
         if counted:
             lowest = min(counted, key=counted.__getitem__)
             worse, where = sum(change < 0 for change in counted.values()), f"{lowest.row.student}, {lowest.bits} bits"
+            furthest = f", the furthest {lowest.row.method} ({number(counted[lowest], sign='+')}; {where})"
             sentences.append(
-                f"{paradigm}: {worse} of {len(counted)} rows are below their plain method, the furthest "
-                f"{lowest.row.method} ({number(counted[lowest], sign='+')}; {where}). "
+                f"{paradigm}: {worse} of {len(counted)} rows are below their plain method{furthest if worse else ''}. "
             )
         if left_out := len(found) - len(counted):
             sentences.append(f"Not counted in ASHP: {left_out} of methods whose ASHP is under half their SSHP. ")
